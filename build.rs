@@ -1,0 +1,11 @@
+//! Generates the protobuf messages of `proto/` with a compiler written in Rust, so that a build
+//! needs no `protoc`.
+
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(["proto/manifest.proto", "proto/wire.proto"], ["proto"])?;
+    prost_build::Config::new().bytes(["."]).compile_fds(files)?;
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! What a flight sees of its node while it handles one input.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use super::{Config, Effect, Message, Step};
+use crate::core::id::{BlobId, ManifestId, NodeId};
+use crate::core::rank;
+
+/// The node around a flight, for the length of one input.
+pub(super) struct Context<'a> {
+    pub(super) now: Instant,
+    pub(super) me: NodeId,
+    pub(super) config: Config,
+    /// The others have had time to appear.
+    pub(super) settled: bool,
+    pub(super) members: &'a BTreeMap<NodeId, u32>,
+    pub(super) effects: &'a mut VecDeque<Effect>,
+}
+
+impl Context<'_> {
+    pub(super) fn act(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    pub(super) fn send(&mut self, to: NodeId, blob: BlobId, manifest: ManifestId, step: Step) {
+        self.act(Effect::Send { to, message: Message { blob, manifest, step } });
+    }
+
+    pub(super) fn is_member(&self, node: &NodeId) -> bool {
+        self.members.contains_key(node)
+    }
+
+    pub(super) fn weight(&self, node: &NodeId) -> u32 {
+        if *node == self.me { self.config.weight } else { self.members.get(node).copied().unwrap_or(0) }
+    }
+
+    /// The best node to lead this blob among the live ones (this one included) that pass.
+    pub(super) fn best(&self, blob: &BlobId, pass: impl Fn(&NodeId) -> bool) -> NodeId {
+        let all = self.members.iter().map(|(node, weight)| (*node, *weight));
+        let all = all.filter(|(node, _)| pass(node)).chain([(self.me, self.config.weight)]);
+        rank::rank(blob.as_bytes(), all)[0]
+    }
+
+    pub(super) fn outranks_me(&self, blob: &BlobId, node: &NodeId) -> bool {
+        rank::outranks(blob.as_bytes(), (*node, self.weight(node)), (self.me, self.config.weight))
+    }
+}

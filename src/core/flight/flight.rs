@@ -1,0 +1,402 @@
+//! One flight as this node sees it: what it holds, and its role.
+//!
+//! The role is in exactly one place, [`Flight::role`]; what leads do stands in [`super::lead`],
+//! what followers do in [`super::follow`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::follow::{Following, Joining};
+use super::lead::Lead;
+use super::{Effect, Failure, FailureKind, Holding, Shelf, Step, WanEnd};
+use crate::core::chunkset::ChunkSet;
+use crate::core::id::{BlobId, ManifestId, NodeId};
+use crate::core::manifest::Manifest;
+use crate::core::swarm::{Swarm, View};
+
+/// How long a manifest that could not be had from one place is not asked for again.
+const MANIFEST_RETRY: Duration = Duration::from_millis(300);
+/// Tries for a manifest before its clients are told.
+const MANIFEST_TRIES: u32 = 30;
+
+/// What this node is in a flight.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// Not decided yet; left before the first input has been handled.
+    New,
+    /// It has the lease, or is about to.
+    Lead(Lead),
+    /// It has asked another to lead and waits for the answer.
+    Joining(Joining),
+    /// Another leads.
+    Following(Following),
+}
+
+/// A flight, for people and tests.
+#[derive(Debug, Clone)]
+pub struct FlightView {
+    /// Of which blob.
+    pub blob: BlobId,
+    /// What this node is in it.
+    pub role: RoleView,
+    /// Who leads, as far as this node knows.
+    pub lead: Option<NodeId>,
+    /// Followers that still want chunks; known to the lead alone.
+    pub followers: usize,
+    /// Chunks held here.
+    pub held: u32,
+    /// Chunks in all; 0 while the manifest is not known.
+    pub count: u32,
+    /// Chunks that are being pulled over the WAN by this node.
+    pub pulling: u32,
+    /// A client of this node waits for it.
+    pub wanted: bool,
+}
+
+/// A role's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleView {
+    /// Asks the members before it pulls.
+    Asking,
+    /// Pulls over the WAN.
+    Lead,
+    /// Waits for a lead's answer.
+    Joining,
+    /// Fetches from its site.
+    Follower,
+}
+
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) blob: BlobId,
+    pub(super) manifest_id: ManifestId,
+    pub(super) manifest: Option<Arc<Manifest>>,
+    manifest_under_way: bool,
+    manifest_failures: u32,
+    manifest_retry: Instant,
+    pub(super) held: ChunkSet,
+    /// Chunks that came with a wrong hash, or went bad on disk.
+    pub(super) damaged: ChunkSet,
+    pub(super) wanted: bool,
+    pub(super) cursor: u32,
+    pub(super) role: Role,
+    pub(super) term: u64,
+    pub(super) redirects: u32,
+    pub(super) suspects: BTreeMap<NodeId, Instant>,
+    pub(super) swarm: Swarm,
+    /// What this node pulled over the WAN in this flight.
+    pub(super) pulled: ChunkSet,
+    /// What the lead was pulling when last heard of.
+    pub(super) inherited: ChunkSet,
+    pub(super) over: bool,
+}
+
+impl Flight {
+    pub(super) fn new(now: Instant, blob: BlobId, manifest_id: ManifestId, shelf: &dyn Shelf) -> Self {
+        let held = shelf.holding(&blob).filter(|(manifest, _)| manifest.id() == manifest_id);
+        let (manifest, held) = held.map_or((None, ChunkSet::new()), |(manifest, held)| (Some(manifest), held));
+        Self {
+            blob,
+            manifest_id,
+            manifest,
+            manifest_under_way: false,
+            manifest_failures: 0,
+            manifest_retry: now,
+            held,
+            damaged: ChunkSet::new(),
+            wanted: false,
+            cursor: 0,
+            role: Role::New,
+            term: 0,
+            redirects: 0,
+            suspects: BTreeMap::new(),
+            swarm: Swarm::default(),
+            pulled: ChunkSet::new(),
+            inherited: ChunkSet::new(),
+            over: false,
+        }
+    }
+
+    // ---- what it knows ---------------------------------------------------------------
+
+    pub(super) fn count(&self) -> u32 {
+        self.manifest.as_ref().map_or(0, |manifest| manifest.count())
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.manifest.as_ref().is_some_and(|manifest| manifest.count() == self.held.len())
+    }
+
+    pub(super) fn lead(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Joining(joining) => Some(joining.lead),
+            Role::Following(following) => Some(following.lead),
+            Role::New | Role::Lead(_) => None,
+        }
+    }
+
+    pub(super) fn is_suspect(&self, now: Instant, node: &NodeId) -> bool {
+        self.suspects.get(node).is_some_and(|&until| until > now)
+    }
+
+    pub(super) fn view(&self) -> FlightView {
+        let (role, followers, pulling) = match &self.role {
+            Role::Lead(lead) if lead.is_asking() => (RoleView::Asking, lead.followers(), 0),
+            Role::Lead(lead) => (RoleView::Lead, lead.followers(), lead.pulling().len()),
+            Role::New | Role::Joining(_) => (RoleView::Joining, 0, 0),
+            Role::Following(_) => (RoleView::Follower, 0, 0),
+        };
+        FlightView {
+            blob: self.blob,
+            role,
+            lead: self.lead(),
+            followers,
+            held: self.held.len(),
+            count: self.count(),
+            pulling,
+            wanted: self.wanted,
+        }
+    }
+
+    pub(super) fn deadline(&self, settled_at: Instant) -> Option<Instant> {
+        let role = match &self.role {
+            Role::New => None,
+            Role::Lead(lead) => lead.deadline(settled_at),
+            Role::Joining(joining) => Some(joining.deadline()),
+            Role::Following(following) => Some(following.deadline()),
+        };
+        let retries = self.manifest.is_none() && !self.manifest_under_way && match &self.role {
+            Role::Lead(lead) => !lead.is_asking(),
+            Role::Following(following) => following.lead_has_manifest,
+            Role::New | Role::Joining(_) => false,
+        };
+        let manifest = retries.then_some(self.manifest_retry);
+        [role, manifest, self.swarm.wake()].into_iter().flatten().min()
+    }
+
+    // ---- what happens ----------------------------------------------------------------
+
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    pub(super) fn on_unwant(&mut self, cx: &mut Context) {
+        self.wanted = false;
+        if let Some(lead) = self.lead() {
+            self.say(cx, lead, Step::Leave { complete: false });
+            self.over = true;
+        }
+    }
+
+    pub(super) fn on_joined(&mut self, cx: &mut Context, node: NodeId) {
+        match &mut self.role {
+            Role::Lead(lead) => {
+                lead.asks(node);
+                let term = self.term;
+                self.say(cx, node, Step::WhoHas { term });
+            }
+            Role::Joining(joining) if joining.lead == node && joining.absent => self.join(cx, node),
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_left(&mut self, cx: &mut Context, node: NodeId) {
+        self.swarm.remove(&node);
+        if let Role::Lead(lead) = &mut self.role {
+            lead.forget(cx.now, node);
+        } else if self.lead() == Some(node) {
+            self.seek_lead(cx);
+        }
+    }
+
+    /// The first message of a flight that this node was not part of: somebody wants to follow.
+    pub(super) fn on_asked(&mut self, cx: &mut Context, from: NodeId, step: Step) {
+        if let Step::Follow { suspects, .. } = &step {
+            self.suspect_all(cx, suspects);
+        }
+        let best = cx.best(&self.blob, |node| !self.is_suspect(cx.now, node));
+        if best == cx.me || best == from {
+            self.become_lead(cx);
+            self.on_message(cx, from, step);
+        } else {
+            // Nothing ties this node to the flight: the better one will lead it.
+            self.say(cx, from, Step::Redirect { to: best });
+            self.over = true;
+        }
+    }
+
+    pub(super) fn on_message(&mut self, cx: &mut Context, from: NodeId, step: Step) {
+        match step {
+            Step::WhoHas { .. } => self.on_who_has(cx, from),
+            Step::Holding(holding) => self.on_holding(cx, from, holding),
+            Step::Follow { held, suspects, manifest } => self.on_follow(cx, from, held, &suspects, manifest),
+            Step::Redirect { to } => self.on_redirect(cx, from, to),
+            Step::Sources(sources) => self.on_sources(cx, from, sources),
+            Step::Have(held) => self.on_have(cx, from, &held),
+            Step::Need(chunks) => self.on_need(from, &chunks),
+            Step::Lease { .. } => self.on_lease(cx, from),
+            Step::Leave { complete } => self.on_leave(cx, from, complete),
+        }
+    }
+
+    fn on_who_has(&mut self, cx: &mut Context, from: NodeId) {
+        let asking = matches!(&self.role, Role::Lead(lead) if lead.is_asking());
+        if asking && cx.outranks_me(&self.blob, &from) {
+            return self.yield_to(cx, from); // its Follow is the answer
+        }
+        let (lead, stalled) = match &self.role {
+            Role::Lead(lead) => (Some(cx.me), lead.stalled(cx.now)),
+            Role::Following(following) if following.is_fresh(cx.now) => (Some(following.lead), Duration::ZERO),
+            _ => (None, Duration::ZERO),
+        };
+        let holding = Holding {
+            held: self.held.clone(),
+            manifest: self.manifest.is_some(),
+            lead: lead.filter(|&lead| lead != from),
+            term: self.term,
+            stalled_ms: stalled.as_millis() as u64,
+        };
+        self.say(cx, from, Step::Holding(holding));
+    }
+
+    pub(super) fn on_manifest(&mut self, cx: &mut Context, result: Result<(Arc<Manifest>, ChunkSet), Failure>) {
+        self.manifest_under_way = false;
+        match result {
+            Ok((manifest, held)) => {
+                self.held.union_with(&held);
+                self.manifest = Some(manifest);
+                if let Role::Lead(lead) = &mut self.role {
+                    lead.tell(cx.now, cx.me, &self.held);
+                }
+            }
+            Err(failure) => {
+                self.manifest_failures += 1;
+                self.manifest_retry = cx.now + MANIFEST_RETRY * self.manifest_failures.min(6);
+                if failure.kind != FailureKind::Transient || self.manifest_failures >= MANIFEST_TRIES {
+                    self.fail(cx, failure);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_stored(&mut self, cx: &mut Context, chunk: u32) {
+        self.swarm.arrived(chunk);
+        if !self.held.insert(chunk) {
+            return;
+        }
+        let one = ChunkSet::from_iter([chunk]);
+        match &mut self.role {
+            Role::Lead(lead) => {
+                if lead.stored(cx.now, chunk) {
+                    self.pulled.insert(chunk);
+                }
+                lead.tell(cx.now, cx.me, &one);
+            }
+            Role::Following(following) => following.tell(cx.now, &one),
+            Role::New | Role::Joining(_) => {}
+        }
+    }
+
+    pub(super) fn on_lost(&mut self, chunk: u32) {
+        self.held.remove(chunk);
+        self.damaged.insert(chunk);
+    }
+
+    pub(super) fn on_wan_bytes(&mut self, cx: &mut Context) {
+        if let Role::Lead(lead) = &mut self.role {
+            lead.wan_progress(cx.now);
+        }
+    }
+
+    pub(super) fn on_wan_ended(&mut self, cx: &mut Context, run: u64, end: WanEnd) {
+        let Role::Lead(lead) = &mut self.role else { return };
+        if let WanEnd::Corrupt { chunk } = end {
+            self.damaged.insert(chunk);
+        }
+        if let Some(failure) = lead.run_ended(cx.now, run, end) {
+            self.fail(cx, failure);
+        }
+    }
+
+    pub(super) fn on_tick(&mut self, cx: &mut Context) {
+        match &mut self.role {
+            Role::New | Role::Lead(_) => {}
+            Role::Joining(_) => self.joining_tick(cx),
+            Role::Following(_) => self.following_tick(cx),
+        }
+    }
+
+    // ---- moving on -------------------------------------------------------------------
+
+    /// What follows from the state, after every input.
+    pub(super) fn advance(&mut self, cx: &mut Context) {
+        if self.over {
+            return;
+        }
+        if self.is_complete() && self.wanted {
+            self.wanted = false;
+            cx.act(Effect::Ended { blob: self.blob, result: Ok(()) });
+        }
+        match &self.role {
+            Role::New => {}
+            Role::Lead(_) => self.lead_advance(cx),
+            Role::Joining(_) | Role::Following(_) => self.follow_advance(cx),
+        }
+        if !self.over {
+            self.fetch_from_peers(cx);
+        }
+    }
+
+    fn fetch_from_peers(&mut self, cx: &mut Context) {
+        let Some(manifest) = self.manifest.clone() else { return };
+        let lead = match &self.role {
+            Role::Lead(_) => None,
+            _ => self.lead(),
+        };
+        let missing = match &self.role {
+            Role::Lead(lead) => lead.wants_from_peers(self.wanted, &self.held, manifest.count()),
+            _ => ChunkSet::full(manifest.count()).difference(&self.held),
+        };
+        if missing.is_empty() {
+            return self.swarm.rest();
+        }
+        let view = View { me: cx.me, lead, manifest: &manifest, missing: &missing, cursor: self.cursor };
+        for pick in self.swarm.pick(cx.now, view) {
+            let (batch, source, chunks) = (pick.batch, pick.source, pick.chunks);
+            cx.act(Effect::FetchPeer { blob: self.blob, batch, source, chunks });
+        }
+    }
+
+    /// Asks for the manifest, once at a time.
+    pub(super) fn fetch_manifest(&mut self, cx: &mut Context, from: Option<NodeId>) {
+        if self.manifest.is_none() && !self.manifest_under_way && self.manifest_retry <= cx.now {
+            self.manifest_under_way = true;
+            cx.act(Effect::FetchManifest { blob: self.blob, manifest: self.manifest_id, from });
+        }
+    }
+
+    /// How often the manifest could not be had.
+    pub(super) fn manifest_failures(&self) -> u32 {
+        self.manifest_failures
+    }
+
+    /// Tells everybody who waits that it will not come.
+    pub(super) fn fail(&mut self, cx: &mut Context, failure: Failure) {
+        if let Role::Lead(_) = &self.role {
+            self.tell_failure(cx, &failure);
+        } else if let Some(lead) = self.lead() {
+            self.say(cx, lead, Step::Leave { complete: false });
+        }
+        if self.wanted {
+            self.wanted = false;
+            cx.act(Effect::Ended { blob: self.blob, result: Err(failure) });
+        }
+        self.over = true;
+    }
+
+    pub(super) fn say(&self, cx: &mut Context, to: NodeId, step: Step) {
+        cx.send(to, self.blob, self.manifest_id, step);
+    }
+}

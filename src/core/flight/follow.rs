@@ -1,0 +1,270 @@
+//! What a follower does: find the lead, listen to it, and leave it when it fails.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::flight::{Flight, Role};
+use super::lead::STALLED;
+use super::{Failure, FailureKind, Sources, Step};
+use crate::core::chunkset::ChunkSet;
+use crate::core::id::NodeId;
+
+/// A lead that is asked to be followed answers within this; half way it is asked again.
+const ANSWER: Duration = Duration::from_millis(1000);
+/// A lead that says nothing for so long is suspected (it speaks twice a second).
+const SILENCE: Duration = Duration::from_millis(2500);
+/// A lead heard of so recently is not given up on hearsay.
+const FRESH: Duration = Duration::from_millis(1500);
+/// A follower says anew what it holds this often, in case something was lost.
+const REFRESH: Duration = Duration::from_secs(5);
+/// After a gap in the lead's news, it is asked anew so much later.
+const LOST: Duration = Duration::from_millis(500);
+/// What it newly holds waits so long for company.
+const NEWS_GAP: Duration = Duration::from_millis(15);
+/// A lead that failed is not asked again for so long.
+const SUSPECT: Duration = Duration::from_secs(10);
+/// After so many redirects in a row a node leads by itself.
+const REDIRECTS: u32 = 6;
+/// A chunk that no reachable source holds for so long is asked of the lead.
+const NEED: Duration = Duration::from_secs(2);
+
+/// Waiting for a lead's first news.
+#[derive(Debug)]
+pub struct Joining {
+    pub(super) lead: NodeId,
+    /// The lead is known by name only, and not connected yet.
+    pub(super) absent: bool,
+    again_at: Option<Instant>,
+    until: Instant,
+}
+
+impl Joining {
+    pub(super) fn deadline(&self) -> Instant {
+        self.again_at.map_or(self.until, |again| again.min(self.until))
+    }
+}
+
+/// Listening to a lead.
+#[derive(Debug)]
+pub struct Following {
+    pub(super) lead: NodeId,
+    heard: Instant,
+    number: u64,
+    pub(super) lead_has_manifest: bool,
+    refresh_at: Instant,
+    news: ChunkSet,
+    news_at: Option<Instant>,
+    /// When chunks without a reachable source are asked of the lead.
+    need_at: Instant,
+}
+
+impl Following {
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) < FRESH
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        let timers = [Some(self.heard + SILENCE), Some(self.refresh_at), self.news_at, Some(self.need_at)];
+        timers.into_iter().flatten().min().unwrap_or(self.refresh_at)
+    }
+
+    /// Notes what this node newly holds, to be told to the lead.
+    pub(super) fn tell(&mut self, now: Instant, held: &ChunkSet) {
+        self.news.union_with(held);
+        self.news_at.get_or_insert(now + NEWS_GAP);
+    }
+}
+
+impl Flight {
+    /// Asks the best-ranked node to lead; leads if that is this one.
+    pub(super) fn seek_lead(&mut self, cx: &mut Context) {
+        let best = cx.best(&self.blob, |node| !self.is_suspect(cx.now, node));
+        if best == cx.me {
+            self.become_lead(cx);
+        } else {
+            self.join(cx, best);
+        }
+    }
+
+    pub(super) fn join(&mut self, cx: &mut Context, lead: NodeId) {
+        let absent = !cx.is_member(&lead);
+        let again_at = (!absent).then_some(cx.now + ANSWER / 2);
+        self.role = Role::Joining(Joining { lead, absent, again_at, until: cx.now + ANSWER });
+        if !absent {
+            self.ask_to_follow(cx, lead);
+        }
+    }
+
+    fn ask_to_follow(&self, cx: &mut Context, lead: NodeId) {
+        let suspects = self.suspects.iter().filter(|(_, until)| **until > cx.now).map(|(node, _)| *node);
+        let step = Step::Follow {
+            held: self.held.clone(),
+            suspects: suspects.collect(),
+            manifest: self.manifest.is_some(),
+        };
+        self.say(cx, lead, step);
+    }
+
+    fn suspect(&mut self, cx: &Context, node: NodeId) {
+        self.suspects.insert(node, cx.now + SUSPECT);
+    }
+
+    pub(super) fn suspect_all(&mut self, cx: &Context, nodes: &[NodeId]) {
+        for node in nodes.iter().filter(|node| **node != cx.me) {
+            self.suspects.insert(*node, cx.now + SUSPECT);
+        }
+    }
+
+    pub(super) fn on_redirect(&mut self, cx: &mut Context, from: NodeId, to: NodeId) {
+        if self.lead() != Some(from) {
+            return;
+        }
+        self.redirects += 1;
+        if to == cx.me || self.redirects > REDIRECTS {
+            self.become_lead(cx);
+        } else if self.is_suspect(cx.now, &to) {
+            // It does not know yet what we know; it will soon. The timer of joining asks it again.
+            let until = cx.now + ANSWER;
+            self.role =
+                Role::Joining(Joining { lead: from, absent: false, again_at: Some(cx.now + ANSWER / 3), until });
+        } else {
+            self.join(cx, to);
+        }
+    }
+
+    pub(super) fn on_sources(&mut self, cx: &mut Context, from: NodeId, sources: Sources) {
+        if self.lead() != Some(from) {
+            if matches!(self.role, Role::Lead(_)) {
+                // It leads too, and takes this node for a follower still.
+                self.say(cx, from, Step::Lease { term: self.term });
+            }
+            return;
+        }
+        if let Some(why) = sources.failed {
+            if sources.unfit {
+                self.suspect(cx, from);
+                return self.seek_lead(cx);
+            }
+            return self.fail(cx, Failure { why, kind: FailureKind::Permanent });
+        }
+        self.listen(cx, from, &sources);
+        self.inherited = sources.pulling.clone();
+        self.term = self.term.max(sources.term);
+        self.learn(cx, &sources);
+        // The longer the site has been without a WAN, the less does another lead help.
+        let patience = STALLED * 2u32.pow(self.term.saturating_sub(1).min(4) as u32);
+        if Duration::from_millis(sources.stalled_ms) >= patience {
+            self.suspect(cx, from);
+            self.seek_lead(cx);
+        }
+    }
+
+    fn listen(&mut self, cx: &Context, lead: NodeId, sources: &Sources) {
+        self.redirects = 0;
+        match &mut self.role {
+            Role::Following(following) => {
+                following.heard = cx.now;
+                if !sources.whole && sources.number > following.number + 1 {
+                    // Something was lost on the way, or overtaken: ask anew, in a while.
+                    following.refresh_at = following.refresh_at.min(cx.now + LOST);
+                }
+                following.number =
+                    if sources.whole { sources.number } else { sources.number.max(following.number) };
+                following.lead_has_manifest |= sources.manifest;
+            }
+            role => {
+                *role = Role::Following(Following {
+                    lead,
+                    heard: cx.now,
+                    number: sources.number,
+                    lead_has_manifest: sources.manifest,
+                    refresh_at: cx.now + REFRESH,
+                    news: ChunkSet::new(),
+                    news_at: None,
+                    need_at: cx.now + NEED,
+                });
+            }
+        }
+    }
+
+    fn learn(&mut self, cx: &Context, sources: &Sources) {
+        let others = || sources.nodes.iter().filter(|(node, ..)| *node != cx.me && cx.is_member(node));
+        if sources.whole {
+            let keep: BTreeSet<NodeId> = others().map(|(node, ..)| *node).collect();
+            self.swarm.retain(&keep);
+        }
+        for (node, held, follower) in others() {
+            if sources.whole {
+                self.swarm.set(cx.now, *node, held, *follower);
+            } else {
+                self.swarm.add(cx.now, *node, held, *follower);
+            }
+        }
+        sources.gone.iter().for_each(|node| self.swarm.remove(node));
+    }
+
+    pub(super) fn joining_tick(&mut self, cx: &mut Context) {
+        let Role::Joining(joining) = &mut self.role else { return };
+        let lead = joining.lead;
+        if joining.again_at.is_some_and(|at| at <= cx.now) {
+            joining.again_at = None;
+            self.ask_to_follow(cx, lead);
+        } else if joining.until <= cx.now {
+            self.suspect(cx, lead);
+            self.seek_lead(cx);
+        }
+    }
+
+    pub(super) fn following_tick(&mut self, cx: &mut Context) {
+        let Role::Following(following) = &mut self.role else { return };
+        let lead = following.lead;
+        if cx.now.saturating_duration_since(following.heard) >= SILENCE {
+            self.suspect(cx, lead);
+            return self.seek_lead(cx);
+        }
+        let refresh = following.refresh_at <= cx.now;
+        if refresh {
+            following.refresh_at = cx.now + REFRESH;
+        }
+        let need = following.need_at <= cx.now;
+        if need {
+            following.need_at = cx.now + NEED;
+        }
+        if refresh {
+            self.ask_to_follow(cx, lead);
+        }
+        if need {
+            self.ask_for_unreachable(cx, lead);
+        }
+    }
+
+    /// Chunks that some node holds, but none that this one gets through to.
+    fn ask_for_unreachable(&mut self, cx: &mut Context, lead: NodeId) {
+        let missing = self.swarm.out_of_reach(cx.now).difference(&self.held);
+        if !missing.is_empty() {
+            self.say(cx, lead, Step::Need(missing));
+        }
+    }
+
+    pub(super) fn follow_advance(&mut self, cx: &mut Context) {
+        let complete = self.is_complete();
+        let Some(lead) = self.lead() else { return };
+        if matches!(&self.role, Role::Following(following) if following.lead_has_manifest) {
+            self.fetch_manifest(cx, Some(lead));
+        }
+        if let Role::Following(following) = &mut self.role
+            && (complete || following.news_at.is_some_and(|at| at <= cx.now))
+        {
+            following.news_at = None;
+            let news = std::mem::take(&mut following.news);
+            if !news.is_empty() {
+                self.say(cx, lead, Step::Have(news));
+            }
+        }
+        if complete {
+            self.say(cx, lead, Step::Leave { complete: true });
+            self.over = true;
+        }
+    }
+}

@@ -1,0 +1,511 @@
+//! What a lead does: ask first, pull what no member holds, and tell its followers who has what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::flight::{Flight, Role};
+use super::wan::{next_run, retry_after};
+use super::{Effect, Failure, FailureKind, Holding, Sources, Step, WanEnd};
+use crate::core::chunkset::ChunkSet;
+use crate::core::id::NodeId;
+use crate::core::ledger::WanReason;
+
+/// How long to wait for the members' answers; half way, those that are missing are asked again.
+const ASK: Duration = Duration::from_millis(400);
+/// How long to wait for a lead that others know and this node does not see yet.
+const UNSEEN_LEAD: Duration = Duration::from_millis(1500);
+/// News wait so long for company, and longer with many followers.
+const NEWS_GAP: Duration = Duration::from_millis(10);
+const NEWS_GAP_PER_FOLLOWER: Duration = Duration::from_millis(1);
+/// A lead says that it lives this often.
+const BEAT: Duration = Duration::from_millis(500);
+/// Without a WAN byte for so long, a lease may be taken over.
+pub(super) const STALLED: Duration = Duration::from_secs(2);
+/// Without a WAN byte for so long, clients are told.
+const GIVE_UP: Duration = Duration::from_secs(90);
+/// Wrong bytes from the origin for one flight before its clients are told.
+const CORRUPT: u32 = 3;
+
+/// The state of a lead.
+#[derive(Debug)]
+pub struct Lead {
+    asking: Option<Asking>,
+    followers: BTreeMap<NodeId, Told>,
+    news: BTreeMap<NodeId, ChunkSet>,
+    gone: Vec<NodeId>,
+    news_at: Option<Instant>,
+    beat_at: Instant,
+    runs: BTreeMap<u64, ChunkSet>,
+    last_run: u64,
+    failures: u32,
+    corrupt: u32,
+    last_failure: String,
+    awaits_manifest: bool,
+    retry_at: Option<Instant>,
+    progress: Instant,
+    /// Chunks that followers cannot get from the nodes that hold them.
+    forced: ChunkSet,
+    with_manifest: BTreeSet<NodeId>,
+}
+
+#[derive(Debug)]
+struct Asking {
+    unanswered: BTreeSet<NodeId>,
+    again_at: Option<Instant>,
+    until: Instant,
+    unseen: Option<NodeId>,
+    /// Leads that answered and are not to be waited for: they are told when this one takes over.
+    rivals: BTreeSet<NodeId>,
+}
+
+/// What a follower was told.
+#[derive(Debug, Default)]
+struct Told {
+    number: u64,
+    whole: bool,
+}
+
+impl Lead {
+    fn new(now: Instant, members: impl Iterator<Item = NodeId>) -> Self {
+        let asking = Asking {
+            unanswered: members.collect(),
+            again_at: Some(now + ASK / 2),
+            until: now + ASK,
+            unseen: None,
+            rivals: BTreeSet::new(),
+        };
+        Self {
+            asking: Some(asking),
+            followers: BTreeMap::new(),
+            news: BTreeMap::new(),
+            gone: Vec::new(),
+            news_at: None,
+            beat_at: now + BEAT,
+            runs: BTreeMap::new(),
+            last_run: 0,
+            failures: 0,
+            corrupt: 0,
+            last_failure: String::new(),
+            awaits_manifest: false,
+            retry_at: None,
+            progress: now,
+            forced: ChunkSet::new(),
+            with_manifest: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn is_asking(&self) -> bool {
+        self.asking.is_some()
+    }
+
+    pub(super) fn followers(&self) -> usize {
+        self.followers.len()
+    }
+
+    pub(super) fn pulling(&self) -> ChunkSet {
+        let mut pulling = ChunkSet::new();
+        self.runs.values().for_each(|run| pulling.union_with(run));
+        pulling
+    }
+
+    /// Since when it needs WAN bytes and gets none.
+    pub(super) fn stalled(&self, now: Instant) -> Duration {
+        let needs = !self.runs.is_empty() || self.retry_at.is_some() || self.awaits_manifest;
+        if needs { now.saturating_duration_since(self.progress) } else { Duration::ZERO }
+    }
+
+    pub(super) fn deadline(&self, settled_at: Instant) -> Option<Instant> {
+        let asking = self.asking.as_ref().map(|asking| match asking.again_at {
+            Some(again) => again.min(asking.until),
+            None => asking.until.max(settled_at),
+        });
+        let beat = (!self.followers.is_empty()).then_some(self.beat_at);
+        [asking, beat, self.news_at, self.retry_at].into_iter().flatten().min()
+    }
+
+    pub(super) fn asks(&mut self, node: NodeId) {
+        if let Some(asking) = &mut self.asking {
+            asking.unanswered.insert(node);
+        }
+    }
+
+    /// A node has left.
+    pub(super) fn forget(&mut self, now: Instant, node: NodeId) {
+        if let Some(asking) = &mut self.asking {
+            asking.unanswered.remove(&node);
+        }
+        self.followers.remove(&node);
+        self.with_manifest.remove(&node);
+        self.news.remove(&node);
+        self.gone.push(node);
+        self.news_soon(now);
+    }
+
+    /// Notes that a node holds these, to be told to the followers.
+    pub(super) fn tell(&mut self, now: Instant, node: NodeId, held: &ChunkSet) {
+        self.gone.retain(|gone| *gone != node);
+        self.news.entry(node).or_default().union_with(held);
+        self.news_soon(now);
+    }
+
+    fn news_soon(&mut self, now: Instant) {
+        let gap = NEWS_GAP + NEWS_GAP_PER_FOLLOWER * self.followers.len() as u32;
+        self.news_at.get_or_insert(now + gap);
+    }
+
+    /// A chunk is stored; whether it came over the WAN.
+    pub(super) fn stored(&mut self, now: Instant, chunk: u32) -> bool {
+        self.forced.remove(chunk);
+        let pulled = self.runs.values_mut().fold(false, |pulled, run| run.remove(chunk) || pulled);
+        if pulled {
+            self.wan_progress(now);
+        }
+        pulled
+    }
+
+    pub(super) fn wan_progress(&mut self, now: Instant) {
+        self.progress = now;
+        self.failures = 0;
+    }
+
+    /// A run has ended; returns why the flight cannot go on, if it cannot.
+    pub(super) fn run_ended(&mut self, now: Instant, run: u64, end: WanEnd) -> Option<Failure> {
+        self.runs.remove(&run)?;
+        match end {
+            WanEnd::Done => None,
+            WanEnd::Corrupt { chunk } => {
+                self.corrupt += 1;
+                let why = format!("the origin sends wrong bytes for chunk {chunk}: its pack is damaged; publish again");
+                (self.corrupt >= CORRUPT).then_some(Failure { why, kind: FailureKind::Permanent })
+            }
+            WanEnd::Failed(failure) if failure.kind != FailureKind::Transient => Some(failure),
+            WanEnd::Failed(failure) => {
+                self.failures += 1;
+                self.last_failure = failure.why;
+                self.retry_at = Some(now + retry_after(self.failures));
+                None
+            }
+        }
+    }
+
+    /// What a lead fetches from its members: all, if a client of its own waits; else what its
+    /// followers cannot get by themselves.
+    pub(super) fn wants_from_peers(&self, wanted: bool, held: &ChunkSet, count: u32) -> ChunkSet {
+        let all = if wanted { ChunkSet::full(count) } else { self.forced.clone() };
+        all.difference(held).difference(&self.pulling())
+    }
+}
+
+impl Flight {
+    /// Claims the lease: asks all members first.
+    pub(super) fn become_lead(&mut self, cx: &mut Context) {
+        self.term += 1;
+        self.redirects = 0;
+        let mut lead = Lead::new(cx.now, cx.members.keys().copied());
+        lead.tell(cx.now, cx.me, &self.held);
+        // What the swarm knows stays true for its sources; those who follow will say so again.
+        self.role = Role::Lead(lead);
+        for &node in cx.members.keys() {
+            self.say(cx, node, Step::WhoHas { term: self.term });
+        }
+    }
+
+    /// Stops leading at once and follows another.
+    pub(super) fn yield_to(&mut self, cx: &mut Context, other: NodeId) {
+        if let Role::Lead(lead) = &self.role {
+            if !lead.runs.is_empty() {
+                cx.act(Effect::StopWan { blob: self.blob });
+            }
+            for &follower in lead.followers.keys().filter(|follower| **follower != other) {
+                self.say(cx, follower, Step::Redirect { to: other });
+            }
+        }
+        self.join(cx, other);
+    }
+
+    pub(super) fn on_holding(&mut self, cx: &mut Context, from: NodeId, holding: Holding) {
+        let suspect = |node: &NodeId| self.is_suspect(cx.now, node);
+        let incumbent = holding.lead.filter(|lead| *lead != cx.me && !suspect(lead));
+        let Role::Lead(lead) = &mut self.role else { return };
+        if holding.manifest {
+            lead.with_manifest.insert(from);
+        }
+        if !holding.held.is_empty() {
+            self.swarm.add(cx.now, from, &holding.held, false);
+            lead.tell(cx.now, from, &holding.held);
+        }
+        if !lead.pulling().intersection(&holding.held).is_empty() {
+            // A late answer: what is on its way from the origin is on the site already.
+            lead.runs.clear();
+            cx.act(Effect::StopWan { blob: self.blob });
+        }
+        let stalled = Duration::from_millis(holding.stalled_ms) >= STALLED;
+        let Some(asking) = &mut lead.asking else {
+            if incumbent == Some(from) {
+                self.two_leads(cx, from, &holding, stalled);
+            }
+            return;
+        };
+        asking.unanswered.remove(&from);
+        if holding.lead == Some(from) {
+            asking.rivals.insert(from);
+        }
+        match incumbent {
+            Some(other) if other == from && stalled => {}
+            Some(other) if cx.is_member(&other) => self.yield_to(cx, other),
+            Some(other) if asking.unseen.is_none() => {
+                asking.unseen = Some(other);
+                asking.until = cx.now + UNSEEN_LEAD;
+            }
+            _ => {}
+        }
+    }
+
+    /// Two leads have met, after a partition or an outage: the better rank keeps the lease, unless
+    /// its WAN gives nothing.
+    fn two_leads(&mut self, cx: &mut Context, other: NodeId, holding: &Holding, stalled: bool) {
+        let Role::Lead(lead) = &self.role else { return };
+        let stuck = lead.stalled(cx.now) >= STALLED;
+        let yields = if stuck == stalled { cx.outranks_me(&self.blob, &other) } else { stuck };
+        if self.term > holding.term || (self.term == holding.term && yields) {
+            let twice = self.pulled.intersection(&holding.held);
+            let bytes = self.manifest.as_ref().map_or(0, |manifest| manifest.bytes_of(twice.iter()));
+            if bytes > 0 {
+                cx.act(Effect::Duplicate { blob: self.blob, bytes });
+                self.pulled = self.pulled.difference(&twice);
+            }
+        }
+        if yields {
+            self.yield_to(cx, other);
+        } else {
+            self.say(cx, other, Step::Lease { term: self.term });
+        }
+    }
+
+    /// Somebody else claims the lease.
+    pub(super) fn on_lease(&mut self, cx: &mut Context, from: NodeId) {
+        match &self.role {
+            Role::Lead(lead) => {
+                let stuck = lead.stalled(cx.now) >= STALLED;
+                if stuck || lead.is_asking() || cx.outranks_me(&self.blob, &from) {
+                    self.yield_to(cx, from);
+                } else {
+                    self.say(cx, from, Step::Lease { term: self.term });
+                }
+            }
+            Role::Following(following) if following.lead != from && !following.is_fresh(cx.now) => {
+                self.join(cx, from);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_follow(
+        &mut self,
+        cx: &mut Context,
+        from: NodeId,
+        held: ChunkSet,
+        suspects: &[NodeId],
+        manifest: bool,
+    ) {
+        if let Role::Joining(_) | Role::Following(_) = &self.role {
+            let Some(current) = self.lead() else { return };
+            let fresh = matches!(&self.role, Role::Following(following) if following.is_fresh(cx.now));
+            if current != from && (fresh || !suspects.contains(&current)) {
+                return self.say(cx, from, Step::Redirect { to: current });
+            }
+            // The follower has lost the lead, and so have we; or our lead wants to follow us.
+            self.suspect_all(cx, suspects);
+            self.become_lead(cx);
+        }
+        let Role::Lead(lead) = &mut self.role else { return };
+        if let Some(asking) = &mut lead.asking {
+            asking.unanswered.remove(&from);
+        }
+        if manifest {
+            lead.with_manifest.insert(from);
+        }
+        let new = lead.followers.insert(from, Told::default()).is_none();
+        lead.tell(cx.now, from, &held);
+        if new {
+            lead.news_at = Some(cx.now); // its first news are the answer
+        }
+        self.swarm.set(cx.now, from, &held, true);
+    }
+
+    pub(super) fn on_have(&mut self, cx: &mut Context, from: NodeId, held: &ChunkSet) {
+        let Role::Lead(lead) = &mut self.role else { return };
+        let follower = lead.followers.contains_key(&from);
+        lead.tell(cx.now, from, held);
+        self.swarm.add(cx.now, from, held, follower);
+    }
+
+    pub(super) fn on_need(&mut self, from: NodeId, chunks: &ChunkSet) {
+        let Role::Lead(lead) = &mut self.role else { return };
+        if lead.followers.contains_key(&from) {
+            lead.forced.union_with(&chunks.difference(&self.held));
+        }
+    }
+
+    pub(super) fn on_leave(&mut self, cx: &mut Context, from: NodeId, complete: bool) {
+        let Role::Lead(lead) = &mut self.role else { return };
+        lead.followers.remove(&from);
+        let held = match &self.manifest {
+            Some(manifest) if complete => ChunkSet::full(manifest.count()),
+            _ => ChunkSet::new(),
+        };
+        lead.tell(cx.now, from, &held);
+        self.swarm.add(cx.now, from, &held, false);
+    }
+
+    // ---- moving on -------------------------------------------------------------------
+
+    pub(super) fn lead_advance(&mut self, cx: &mut Context) {
+        self.finish_asking(cx);
+        let Role::Lead(lead) = &self.role else { return };
+        if lead.followers.is_empty() && !self.wanted {
+            if !lead.runs.is_empty() {
+                cx.act(Effect::StopWan { blob: self.blob });
+            }
+            self.over = true;
+            return;
+        }
+        let stalled = lead.stalled(cx.now);
+        if stalled >= GIVE_UP {
+            let why = format!("nothing came from the origin for {} s ({})", stalled.as_secs(), lead.last_failure);
+            return self.fail(cx, Failure { why, kind: FailureKind::Permanent });
+        }
+        if !lead.is_asking() {
+            self.lead_manifest(cx);
+            self.pull(cx);
+        }
+        self.send_news(cx);
+    }
+
+    fn finish_asking(&mut self, cx: &mut Context) {
+        let Role::Lead(lead) = &mut self.role else { return };
+        let Some(asking) = &mut lead.asking else { return };
+        if asking.again_at.is_some_and(|at| at <= cx.now) {
+            asking.again_at = None;
+            let missing: Vec<NodeId> = asking.unanswered.iter().copied().collect();
+            for node in missing {
+                cx.send(node, self.blob, self.manifest_id, Step::WhoHas { term: self.term });
+            }
+        }
+        let Role::Lead(lead) = &mut self.role else { return };
+        let Some(asking) = &lead.asking else { return };
+        let answered = asking.unanswered.is_empty() && asking.unseen.is_none();
+        // A blob that is here needs no WAN, and so no answers.
+        let complete = self.manifest.as_ref().is_some_and(|manifest| manifest.count() == self.held.len());
+        if complete || (cx.settled && (answered || asking.until <= cx.now)) {
+            let rivals = lead.asking.take().map(|asking| asking.rivals).unwrap_or_default();
+            lead.progress = cx.now;
+            for rival in rivals {
+                self.say(cx, rival, Step::Lease { term: self.term });
+            }
+        }
+    }
+
+    /// Gets the manifest: from a member that has it, else over the WAN.
+    fn lead_manifest(&mut self, cx: &mut Context) {
+        let Role::Lead(lead) = &self.role else { return };
+        let failures = self.manifest_failures() as usize;
+        let from = lead.with_manifest.iter().filter(|node| cx.is_member(node)).nth(failures).copied();
+        self.fetch_manifest(cx, from);
+        let awaits = self.manifest.is_none() && from.is_none();
+        if let Role::Lead(lead) = &mut self.role {
+            lead.awaits_manifest = awaits;
+        }
+    }
+
+    /// Asks the origin for what no member holds.
+    fn pull(&mut self, cx: &mut Context) {
+        let (Some(manifest), Role::Lead(lead)) = (self.manifest.clone(), &mut self.role) else { return };
+        if lead.retry_at.is_some_and(|at| at > cx.now) {
+            return;
+        }
+        lead.retry_at = None;
+        if lead.runs.len() >= cx.config.wan_runs {
+            return;
+        }
+        let forced = lead.forced.difference(&self.swarm.reachable(cx.now));
+        let mut need = ChunkSet::full(manifest.count()).difference(&self.swarm.covered());
+        need.union_with(&forced);
+        need = need.difference(&self.held).difference(&lead.pulling()).difference(self.swarm.asked());
+        let (damaged, inherited) = (&self.damaged, &self.inherited);
+        let reason_of = |chunk| match chunk {
+            chunk if damaged.contains(chunk) => WanReason::HashFailure,
+            chunk if forced.contains(chunk) => WanReason::NoPeer,
+            chunk if inherited.contains(chunk) => WanReason::Takeover,
+            _ => WanReason::Cold,
+        };
+        while lead.runs.len() < cx.config.wan_runs && !need.is_empty() {
+            let (chunks, reason) = next_run(&manifest, &need, self.cursor, reason_of);
+            if chunks.is_empty() {
+                break;
+            }
+            if lead.runs.is_empty() && lead.failures == 0 {
+                lead.progress = cx.now;
+            }
+            lead.last_run += 1;
+            let run: ChunkSet = chunks.iter().copied().collect();
+            need = need.difference(&run);
+            lead.runs.insert(lead.last_run, run);
+            cx.act(Effect::FetchWan { blob: self.blob, run: lead.last_run, chunks, reason });
+        }
+    }
+
+    /// Tells the followers what is new: all at once to those who know nothing yet.
+    fn send_news(&mut self, cx: &mut Context) {
+        let Role::Lead(lead) = &mut self.role else { return };
+        let news_due = lead.news_at.is_some_and(|at| at <= cx.now);
+        if !news_due && lead.beat_at > cx.now {
+            return;
+        }
+        lead.news_at = None;
+        lead.beat_at = cx.now + BEAT;
+        let news = std::mem::take(&mut lead.news);
+        let gone = std::mem::take(&mut lead.gone);
+        let follows = |node: &NodeId, lead: &Lead| lead.followers.contains_key(node);
+        let delta: Vec<_> =
+            news.into_iter().map(|(node, held)| (node, held, follows(&node, lead))).collect();
+        let mut whole: Vec<_> =
+            self.swarm.sources().map(|(node, held, _)| (node, held.clone(), follows(&node, lead))).collect();
+        whole.push((cx.me, self.held.clone(), false));
+        let (pulling, stalled) = (lead.pulling(), lead.stalled(cx.now).as_millis() as u64);
+        for (follower, told) in &mut lead.followers {
+            told.number += 1;
+            let (nodes, gone) =
+                if told.whole { (delta.clone(), gone.clone()) } else { (whole.clone(), Vec::new()) };
+            let sources = Sources {
+                term: self.term,
+                number: told.number,
+                whole: !std::mem::replace(&mut told.whole, true),
+                nodes,
+                gone,
+                pulling: pulling.clone(),
+                stalled_ms: stalled,
+                manifest: self.manifest.is_some(),
+                failed: None,
+                unfit: false,
+            };
+            cx.send(*follower, self.blob, self.manifest_id, Step::Sources(sources));
+        }
+    }
+
+    /// The last news from a lead that cannot go on: because the flight cannot, or it alone.
+    pub(super) fn tell_failure(&mut self, cx: &mut Context, failure: &Failure) {
+        let Role::Lead(lead) = &self.role else { return };
+        if !lead.runs.is_empty() {
+            cx.act(Effect::StopWan { blob: self.blob });
+        }
+        for (follower, told) in &lead.followers {
+            let unfit = failure.kind == FailureKind::Local;
+            let failed = Some(failure.why.clone());
+            let number = told.number + 1;
+            let sources = Sources { term: self.term, number, failed, unfit, ..Sources::default() };
+            cx.send(*follower, self.blob, self.manifest_id, Step::Sources(sources));
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! The coordinator: who pulls a blob over the WAN, and who follows.
+//!
+//! A pure state machine. It is told what happens ([`Input`]) and asked what to do ([`Effect`]);
+//! time is an argument. The same code runs in the agent and, by the thousand, in the simulator.
+//!
+//! # One flight's way
+//! Every node ranks the live nodes for a blob ([`super::rank`]) and comes to the same order. A
+//! node whose client wants the blob asks the first of that order to be followed ([`follow`]).
+//! That node becomes the *lead* ([`lead`]): it asks all members who holds or leads, and then
+//! pulls over the WAN what no member holds. It tells its followers who holds what, and they fetch
+//! from it and from each other ([`super::swarm`]). A lead that leaves, falls silent or makes no
+//! progress is suspected, and the next in rank takes over with what the site holds by then.
+//!
+//! A flight belongs to the coordinator: [`Input::Unwant`] takes this node's clients out of it and
+//! nobody else's.
+
+mod context;
+mod flight;
+pub mod follow;
+pub mod lead;
+pub mod message;
+pub mod wan;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::chunkset::ChunkSet;
+use super::id::{BlobId, ManifestId, NodeId};
+use super::ledger::WanReason;
+use super::manifest::Manifest;
+use super::swarm::BatchEnd;
+
+use context::Context;
+pub use flight::{FlightView, RoleView};
+use flight::Flight;
+pub use message::{Holding, Message, Sources, Step};
+
+/// What happens.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A member can be talked to, or its weight has changed.
+    Joined {
+        /// Who.
+        node: NodeId,
+        /// Its weight in the ranking of leads.
+        weight: u32,
+    },
+    /// A member cannot be talked to any more.
+    Left {
+        /// Who.
+        node: NodeId,
+    },
+    /// A member says something about a flight.
+    Message {
+        /// Who.
+        from: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// A client of this node waits for a blob.
+    Want {
+        /// Which.
+        blob: BlobId,
+        /// By the signed catalog.
+        manifest: ManifestId,
+    },
+    /// No client of this node waits for it any more.
+    Unwant {
+        /// Which.
+        blob: BlobId,
+    },
+    /// A client is about to read this chunk.
+    Reading {
+        /// Of which blob.
+        blob: BlobId,
+        /// Its index.
+        chunk: u32,
+    },
+    /// [`Effect::FetchManifest`] ended.
+    Manifest {
+        /// Whose.
+        blob: BlobId,
+        /// The manifest and what of the blob this node holds, or why there is none.
+        result: Result<(Arc<Manifest>, ChunkSet), Failure>,
+    },
+    /// A chunk is verified and in the store.
+    Stored {
+        /// Of which blob.
+        blob: BlobId,
+        /// Its index.
+        chunk: u32,
+    },
+    /// A chunk that was in the store is there no more.
+    Lost {
+        /// Of which blob.
+        blob: BlobId,
+        /// Its index.
+        chunk: u32,
+    },
+    /// Bytes of this flight have come over the WAN.
+    WanBytes {
+        /// For which blob.
+        blob: BlobId,
+    },
+    /// [`Effect::FetchWan`] ended.
+    WanEnded {
+        /// For which blob.
+        blob: BlobId,
+        /// Its number.
+        run: u64,
+        /// How.
+        end: WanEnd,
+    },
+    /// [`Effect::FetchPeer`] ended.
+    PeerEnded {
+        /// For which blob.
+        blob: BlobId,
+        /// Its number.
+        batch: u64,
+        /// How.
+        end: BatchEnd,
+    },
+    /// Time has passed; see [`Coordinator::deadline`].
+    Tick,
+}
+
+/// Why something could not be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// In words, for the client.
+    pub why: String,
+    /// What that means for the flight.
+    pub kind: FailureKind,
+}
+
+/// Whom a failure concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Trying again may help.
+    Transient,
+    /// No node of the site will fare better.
+    Permanent,
+    /// Another node may fare better: this one's disk is full, say.
+    Local,
+}
+
+/// How a run over the WAN ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WanEnd {
+    /// All chunks are stored.
+    Done,
+    /// It broke off.
+    Failed(Failure),
+    /// The origin sent bytes that are not this chunk.
+    Corrupt {
+        /// Its index.
+        chunk: u32,
+    },
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Say something to a member.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Get the manifest and open the blob in the store. Answer: [`Input::Manifest`].
+    FetchManifest {
+        /// Whose.
+        blob: BlobId,
+        /// Which.
+        manifest: ManifestId,
+        /// From a member, or over the WAN.
+        from: Option<NodeId>,
+    },
+    /// Pull chunks that lie back to back in one pack. Answers: [`Input::Stored`] for each,
+    /// [`Input::WanBytes`] now and then, [`Input::WanEnded`].
+    FetchWan {
+        /// Of which blob.
+        blob: BlobId,
+        /// A number of its own.
+        run: u64,
+        /// In the order of the pack.
+        chunks: Vec<u32>,
+        /// For the ledger.
+        reason: WanReason,
+    },
+    /// End all WAN transfers of this blob at once.
+    StopWan {
+        /// Which.
+        blob: BlobId,
+    },
+    /// Fetch chunks from a member. Answers: [`Input::Stored`] for each, [`Input::PeerEnded`].
+    FetchPeer {
+        /// Of which blob.
+        blob: BlobId,
+        /// A number of its own.
+        batch: u64,
+        /// From whom.
+        source: NodeId,
+        /// Which.
+        chunks: Vec<u32>,
+    },
+    /// For the ledger: content that crossed the WAN although the site held it or was pulling it.
+    Duplicate {
+        /// Of which blob.
+        blob: BlobId,
+        /// How much, in bytes.
+        bytes: u64,
+    },
+    /// The clients of this node that wait for a blob can have it, or cannot.
+    Ended {
+        /// Which.
+        blob: BlobId,
+        /// Whole and verified, or why not.
+        result: Result<(), Failure>,
+    },
+    /// The flight is over for this node: end what is under way for it.
+    Over {
+        /// Which.
+        blob: BlobId,
+    },
+}
+
+/// What this node holds of blobs that have no flight.
+pub trait Shelf {
+    /// The manifest and the verified chunks, if anything is held.
+    fn holding(&self, blob: &BlobId) -> Option<(Arc<Manifest>, ChunkSet)>;
+}
+
+/// What a site may set.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// This node's weight in the ranking of leads; 0: never lead while another can.
+    pub weight: u32,
+    /// How long after its start a node waits for others to appear before it pulls.
+    pub settle: Duration,
+    /// WAN runs of one flight at a time.
+    pub wan_runs: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { weight: 100, settle: Duration::from_millis(600), wan_runs: 3 }
+    }
+}
+
+/// All flights that this node takes part in.
+#[derive(Debug)]
+pub struct Coordinator {
+    me: NodeId,
+    config: Config,
+    settled_at: Instant,
+    members: BTreeMap<NodeId, u32>,
+    flights: BTreeMap<BlobId, Flight>,
+    effects: VecDeque<Effect>,
+}
+
+impl Coordinator {
+    /// A coordinator that knows of no other node yet.
+    pub fn new(now: Instant, me: NodeId, config: Config) -> Self {
+        Self {
+            me,
+            config,
+            settled_at: now + config.settle,
+            members: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            effects: VecDeque::new(),
+        }
+    }
+
+    // ---- what it knows ---------------------------------------------------------------
+
+    /// The flights that this node takes part in.
+    pub fn flights(&self) -> impl Iterator<Item = FlightView> {
+        self.flights.values().map(Flight::view)
+    }
+
+    /// When to say [`Input::Tick`] at the latest; `None` while nothing is going on.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.flights.values().filter_map(|flight| flight.deadline(self.settled_at)).min()
+    }
+
+    // ---- what it wants done ----------------------------------------------------------
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    // ---- what happens ----------------------------------------------------------------
+
+    /// Takes note of what happened. `shelf` answers for what this node holds.
+    pub fn handle(&mut self, now: Instant, input: Input, shelf: &dyn Shelf) {
+        match input {
+            Input::Joined { node, weight } => {
+                if node != self.me && self.members.insert(node, weight).is_none() {
+                    self.each(now, |flight, cx| flight.on_joined(cx, node));
+                }
+            }
+            Input::Left { node } => {
+                if self.members.remove(&node).is_some() {
+                    self.each(now, |flight, cx| flight.on_left(cx, node));
+                }
+            }
+            Input::Message { from, message } => self.on_message(now, from, message, shelf),
+            Input::Want { blob, manifest } => self.on_want(now, blob, manifest, shelf),
+            Input::Unwant { blob } => self.one(now, blob, |flight, cx| flight.on_unwant(cx)),
+            Input::Reading { blob, chunk } => self.one(now, blob, |flight, _| flight.cursor = chunk),
+            Input::Manifest { blob, result } => {
+                self.one(now, blob, |flight, cx| flight.on_manifest(cx, result));
+            }
+            Input::Stored { blob, chunk } => self.one(now, blob, |flight, cx| flight.on_stored(cx, chunk)),
+            Input::Lost { blob, chunk } => self.one(now, blob, |flight, _| flight.on_lost(chunk)),
+            Input::WanBytes { blob } => self.one(now, blob, |flight, cx| flight.on_wan_bytes(cx)),
+            Input::WanEnded { blob, run, end } => {
+                self.one(now, blob, |flight, cx| flight.on_wan_ended(cx, run, end));
+            }
+            Input::PeerEnded { blob, batch, end } => {
+                self.one(now, blob, |flight, cx| flight.swarm.batch_ended(cx.now, batch, end));
+            }
+            Input::Tick => self.each(now, Flight::on_tick),
+        }
+    }
+
+    fn on_want(&mut self, now: Instant, blob: BlobId, manifest: ManifestId, shelf: &dyn Shelf) {
+        if let Some(flight) = self.flights.get_mut(&blob) {
+            flight.want();
+            return self.one(now, blob, |_, _| {});
+        }
+        let mut flight = Flight::new(now, blob, manifest, shelf);
+        if flight.is_complete() {
+            self.effects.push_back(Effect::Ended { blob, result: Ok(()) });
+            return;
+        }
+        flight.want();
+        self.begin(now, flight, Flight::seek_lead);
+    }
+
+    fn on_message(&mut self, now: Instant, from: NodeId, message: Message, shelf: &dyn Shelf) {
+        let Message { blob, manifest, step } = message;
+        let known = self.flights.get(&blob).map(|flight| flight.manifest_id);
+        if known.is_some_and(|known| known != manifest) {
+            return; // the same content laid out in another way: not the same flight
+        }
+        if known.is_some() {
+            return self.one(now, blob, |flight, cx| flight.on_message(cx, from, step));
+        }
+        match step {
+            Step::WhoHas { .. } => {
+                let (held, has) = match shelf.holding(&blob) {
+                    Some((known, held)) if known.id() == manifest => (held, true),
+                    _ => (ChunkSet::new(), false),
+                };
+                let step = Step::Holding(Holding { held, manifest: has, ..Holding::default() });
+                self.effects.push_back(Effect::Send { to: from, message: Message { blob, manifest, step } });
+            }
+            Step::Follow { .. } => {
+                let flight = Flight::new(now, blob, manifest, shelf);
+                self.begin(now, flight, |flight, cx| flight.on_asked(cx, from, step));
+            }
+            // Late words about a flight that is over.
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, now: Instant, flight: Flight, first: impl FnOnce(&mut Flight, &mut Context)) {
+        let blob = flight.blob;
+        self.flights.insert(blob, flight);
+        self.one(now, blob, first);
+    }
+
+    /// Does something with one flight, then lets it move on.
+    fn one(&mut self, now: Instant, blob: BlobId, act: impl FnOnce(&mut Flight, &mut Context)) {
+        let Some(flight) = self.flights.get_mut(&blob) else { return };
+        let mut cx = Context {
+            now,
+            me: self.me,
+            config: self.config,
+            settled: now >= self.settled_at,
+            members: &self.members,
+            effects: &mut self.effects,
+        };
+        act(flight, &mut cx);
+        flight.advance(&mut cx);
+        if flight.over {
+            self.flights.remove(&blob);
+            self.effects.push_back(Effect::Over { blob });
+        }
+    }
+
+    fn each(&mut self, now: Instant, mut act: impl FnMut(&mut Flight, &mut Context)) {
+        for blob in self.flights.keys().copied().collect::<Vec<_>>() {
+            self.one(now, blob, &mut act);
+        }
+    }
+}

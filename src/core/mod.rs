@@ -1,0 +1,19 @@
+//! What Branchline decides, without doing any of it.
+//!
+//! Everything here is deterministic: no task, file, socket, clock or randomness. Time is an
+//! argument, and so is every fact about the world. That is what lets the simulator in
+//! `tests/sim` run the same coordinator by the thousand.
+
+pub mod bitrate;
+pub mod chunker;
+pub mod chunkset;
+pub mod evict;
+pub mod flight;
+pub mod id;
+pub mod ledger;
+pub mod manifest;
+pub mod pack;
+pub mod pace;
+pub mod rank;
+pub mod swarm;
+pub mod wire;

@@ -1,0 +1,13 @@
+//! The messages of `proto/`, as generated.
+
+#![allow(missing_docs, reason = "documented in the .proto files")]
+
+/// What an origin stores.
+pub mod manifest {
+    include!(concat!(env!("OUT_DIR"), "/branchline.manifest.rs"));
+}
+
+/// What agents say to each other.
+pub mod message {
+    include!(concat!(env!("OUT_DIR"), "/branchline.wire.rs"));
+}

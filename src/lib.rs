@@ -1,0 +1,4 @@
+//! Branchline brings software packages to branch offices: one copy over the WAN, the rest from
+//! neighbours.
+
+pub mod core;

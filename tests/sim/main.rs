@@ -1,0 +1,63 @@
+//! The coordinator under a virtual clock: thousands of sites, each with its own seed.
+//!
+//! Every run draws a site (2 to 50 nodes), a blob, and a kind of trouble, and checks after every
+//! step what promises 1 to 4 say. A failure prints its seed; `SIM_SEED=n cargo test --test sim`
+//! runs that one alone, and `SIM_RUNS=n` sets how many are run.
+
+mod world;
+
+use world::{Report, Trouble, World};
+
+fn runs() -> u64 {
+    std::env::var("SIM_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(10_000)
+}
+
+#[test]
+fn promises_hold_over_many_seeds() {
+    if let Ok(seed) = std::env::var("SIM_SEED") {
+        let seed = seed.parse().expect("SIM_SEED is a number");
+        let mut world = World::new(seed);
+        world.trace = true;
+        println!("{:?}", world.run());
+        return;
+    }
+    let runs = runs();
+    let workers = std::thread::available_parallelism().map_or(2, |n| n.get() as u64);
+    let reports: Vec<(u64, Report)> = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..workers)
+            .map(|worker| {
+                scope.spawn(move || {
+                    (worker..runs)
+                        .step_by(workers as usize)
+                        .map(|seed| (seed, World::new(seed).run()))
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        handles.into_iter().flat_map(|handle| handle.join().expect("a worker does not panic")).collect()
+    });
+    summarize(&reports);
+    let failed: Vec<_> = reports.iter().filter(|(_, report)| !report.violations.is_empty()).collect();
+    for (seed, report) in failed.iter().take(5) {
+        println!("seed {seed} ({:?}): {:?}", report.trouble, report.violations);
+    }
+    assert!(failed.is_empty(), "{} of {runs} runs broke a promise", failed.len());
+}
+
+fn summarize(reports: &[(u64, Report)]) {
+    for trouble in Trouble::ALL {
+        let of: Vec<&Report> =
+            reports.iter().map(|(_, report)| report).filter(|report| report.trouble == trouble).collect();
+        let sum = |field: fn(&Report) -> u64| of.iter().map(|report| field(report)).sum::<u64>();
+        println!(
+            "{trouble:?}: {} runs, {} nodes, {} kills, {} partitions, {} chunks needed, {} repeated, longest wait {} ms",
+            of.len(),
+            sum(|report| report.nodes),
+            sum(|report| report.kills),
+            sum(|report| report.partitions),
+            sum(|report| report.chunks),
+            sum(|report| report.repeated),
+            of.iter().map(|report| report.longest_ms).max().unwrap_or(0),
+        );
+    }
+}

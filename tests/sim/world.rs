@@ -1,0 +1,635 @@
+//! A site: nodes, their links, their WAN, and what goes wrong.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use branchline::core::chunkset::ChunkSet;
+use branchline::core::flight::{
+    Config, Coordinator, Effect, Failure, FailureKind, Input, Message, Shelf, WanEnd,
+};
+use branchline::core::id::{BlobId, ChunkId, NodeId, PackId};
+use branchline::core::manifest::{Chunk, Manifest};
+use branchline::core::swarm::BatchEnd;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// What goes wrong in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing; and all nodes may start in the same instant.
+    None,
+    /// Control messages are lost, doubled and overtake each other.
+    Messages,
+    /// Nodes are killed, and some come back with what they had stored.
+    Kills,
+    /// The site is cut in two and healed.
+    Partition,
+    /// The WAN of single nodes fails, or of all for a while.
+    Wan,
+    /// A node hands out wrong bytes.
+    Liar,
+    /// Clients come and go.
+    Clients,
+}
+
+impl Trouble {
+    pub const ALL: [Self; 7] = [
+        Self::None,
+        Self::Messages,
+        Self::Kills,
+        Self::Partition,
+        Self::Wan,
+        Self::Liar,
+        Self::Clients,
+    ];
+}
+
+/// What a run saw.
+#[derive(Debug)]
+pub struct Report {
+    pub trouble: Trouble,
+    pub nodes: u64,
+    pub kills: u64,
+    pub partitions: u64,
+    pub chunks: u64,
+    pub repeated: u64,
+    pub longest_ms: u64,
+    pub violations: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Start(usize),
+    Connect(usize, usize),
+    Disconnect(usize, usize),
+    Deliver { to: usize, life: u32, input: Input },
+    Message { from: usize, to: usize, message: Message },
+    Serve { from: usize, to: usize, batch: u64, chunks: Vec<u32> },
+    WanChunk { node: usize, life: u32, run: u64 },
+    Tick { node: usize, life: u32 },
+    Want(usize),
+    Unwant(usize),
+    Kill(usize),
+    Split(BTreeSet<usize>),
+    Heal,
+    WanCut(Vec<usize>),
+    WanHeal,
+}
+
+struct Node {
+    id: NodeId,
+    life: u32,
+    coordinator: Option<Coordinator>,
+    held: ChunkSet,
+    manifest: bool,
+    wanted: Option<Instant>,
+    asks: bool,
+    done: bool,
+    wan_up: bool,
+    liar: bool,
+    links: BTreeMap<usize, Instant>,
+    runs: BTreeMap<u64, Vec<u32>>,
+    tick_at: Option<Instant>,
+}
+
+struct Disk<'a>(&'a Node, &'a Arc<Manifest>);
+
+impl Shelf for Disk<'_> {
+    fn holding(&self, _: &BlobId) -> Option<(Arc<Manifest>, ChunkSet)> {
+        self.0.manifest.then(|| (self.1.clone(), self.0.held.clone()))
+    }
+}
+
+pub struct World {
+    rng: StdRng,
+    trouble: Trouble,
+    start: Instant,
+    now: Instant,
+    number: u64,
+    queue: BinaryHeap<Reverse<(Instant, u64)>>,
+    events: BTreeMap<u64, Event>,
+    nodes: Vec<Node>,
+    manifest: Arc<Manifest>,
+    side: BTreeSet<usize>,
+    crossed: Vec<u64>,
+    last_trouble: Instant,
+    report: Report,
+    pub trace: bool,
+}
+
+const MS: Duration = Duration::from_millis(1);
+/// After the last trouble, and so much per chunk, every client must have its blob.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let trouble = Trouble::ALL[(seed % Trouble::ALL.len() as u64) as usize];
+        let count = if rng.random_bool(0.1) { rng.random_range(2..=50) } else { rng.random_range(2..=10) };
+        let chunks = if rng.random_bool(0.2) { 1 } else { rng.random_range(2..120) };
+        let now = Instant::now();
+        let nodes = (0..count)
+            .map(|_| Node {
+                id: NodeId::from_bytes(rng.random()),
+                life: 0,
+                coordinator: None,
+                held: ChunkSet::new(),
+                manifest: false,
+                wanted: None,
+                asks: false,
+                done: false,
+                wan_up: true,
+                liar: false,
+                links: BTreeMap::new(),
+                runs: BTreeMap::new(),
+                tick_at: None,
+            })
+            .collect();
+        let report = Report {
+            trouble,
+            nodes: count as u64,
+            kills: 0,
+            partitions: 0,
+            chunks: chunks as u64,
+            repeated: 0,
+            longest_ms: 0,
+            violations: Vec::new(),
+        };
+        let mut world = Self {
+            rng,
+            trouble,
+            start: now,
+            now,
+            number: 0,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            nodes,
+            manifest: Arc::new(manifest(chunks)),
+            side: BTreeSet::new(),
+            crossed: vec![0; chunks as usize],
+            last_trouble: now,
+            report,
+            trace: false,
+        };
+        world.plan();
+        world
+    }
+
+    fn random_ms(&mut self, range: std::ops::Range<u64>) -> Duration {
+        Duration::from_millis(self.rng.random_range(range))
+    }
+
+    fn at(&mut self, after: Duration, event: Event) {
+        self.number += 1;
+        self.queue.push(Reverse((self.now + after, self.number)));
+        self.events.insert(self.number, event);
+    }
+
+    /// Draws who starts when, who asks when, and what goes wrong.
+    fn plan(&mut self) {
+        let spread = if self.rng.random_bool(0.5) { 1 } else { 3000 };
+        let asking = self.rng.random_range(1..=self.nodes.len());
+        for node in 0..self.nodes.len() {
+            let start = self.random_ms(0..spread);
+            self.at(start, Event::Start(node));
+            if node < asking {
+                self.nodes[node].asks = true;
+                let ask = if self.rng.random_bool(0.5) { MS } else { self.random_ms(1..4000) };
+                self.at(start + ask, Event::Want(node));
+            }
+        }
+        let length = 1000 + 10 * self.report.chunks;
+        for _ in 0..self.rng.random_range(1..3) {
+            let when = self.random_ms(300..length + 2000);
+            let node = self.rng.random_range(0..self.nodes.len());
+            match self.trouble {
+                Trouble::None | Trouble::Messages => {}
+                Trouble::Kills => {
+                    self.at(when, Event::Kill(node));
+                    if self.rng.random_bool(0.7) {
+                        let back = when + self.random_ms(200..5000);
+                        self.at(back, Event::Start(node));
+                        self.at(back + MS, Event::Want(node));
+                    }
+                }
+                Trouble::Partition => {
+                    let side = (0..self.nodes.len()).filter(|_| self.rng.random_bool(0.5)).collect();
+                    self.at(when, Event::Split(side));
+                    let heal = when + self.random_ms(100..12_000);
+                    self.at(heal, Event::Heal);
+                }
+                Trouble::Wan => {
+                    let all = self.rng.random_bool(0.4);
+                    let cut = if all { (0..self.nodes.len()).collect() } else { vec![node] };
+                    self.at(when, Event::WanCut(cut));
+                    let heal = when + self.random_ms(500..20_000);
+                    self.at(heal, Event::WanHeal);
+                }
+                Trouble::Liar => self.nodes[node].liar = true,
+                Trouble::Clients => {
+                    self.at(when, Event::Unwant(node));
+                    let again = when + self.random_ms(1..3000);
+                    self.at(again, Event::Want(node));
+                }
+            }
+        }
+    }
+
+    pub fn run(mut self) -> Report {
+        let mut steps = 0u64;
+        while let Some(Reverse((at, number))) = self.queue.pop() {
+            let Some(event) = self.events.remove(&number) else { continue };
+            self.now = at;
+            steps += 1;
+            self.step(event);
+            let calm = at > self.last_trouble + PATIENCE + 20 * MS * self.crossed.len() as u32;
+            if steps > 3_000_000 || calm || self.report.violations.len() > 3 || self.finished() {
+                break;
+            }
+        }
+        self.judge(steps);
+        self.report
+    }
+
+    /// Nothing planned is left, and everybody has what they asked for.
+    fn finished(&self) -> bool {
+        let planned = self.events.values().any(|event| {
+            matches!(
+                event,
+                Event::Start(_) | Event::Want(_) | Event::Kill(_) | Event::Split(_) | Event::Heal
+                    | Event::WanCut(_) | Event::WanHeal | Event::Unwant(_)
+            )
+        });
+        !planned && self.nodes.iter().all(|node| node.coordinator.is_none() || node.wanted.is_none())
+            && self.nodes.iter().all(|node| node.runs.is_empty())
+    }
+
+    fn judge(&mut self, steps: u64) {
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].coordinator.is_some() && self.nodes[node].wanted.is_some() {
+                let flights: Vec<_> = self.nodes[node].coordinator.iter().flat_map(|c| c.flights()).collect();
+                self.violation(format!("node {node} never got its blob after {steps} steps: {flights:?}"));
+            }
+        }
+        self.report.repeated = self.crossed.iter().map(|&times| times.saturating_sub(1)).sum();
+        // What each trouble may repeat at most: what one lead has under way, or what a liar spoilt.
+        let under_way = 33;
+        let events = self.report.kills + self.report.partitions;
+        let allowed = match self.trouble {
+            Trouble::None | Trouble::Messages | Trouble::Clients => 0,
+            Trouble::Kills => events * under_way,
+            Trouble::Partition => events * self.report.chunks,
+            Trouble::Wan => 2 * under_way,
+            Trouble::Liar => 2 * self.report.chunks,
+        };
+        if self.report.repeated > allowed {
+            self.violation(format!("{} chunks crossed the WAN again, {allowed} may", self.report.repeated));
+        }
+    }
+
+    fn violation(&mut self, what: String) {
+        let at = (self.now - self.start).as_millis();
+        self.report.violations.push(format!("at {at} ms: {what}"));
+    }
+
+    fn step(&mut self, event: Event) {
+        if self.trace && !matches!(event, Event::Tick { .. }) {
+            println!("{:>6} {event:?}", (self.now - self.start).as_millis());
+        }
+        match event {
+            Event::Start(node) => self.start_node(node),
+            Event::Connect(a, b) => self.connect(a, b),
+            Event::Disconnect(a, b) => self.disconnect(a, b),
+            Event::Deliver { to, life, input } => {
+                if self.nodes[to].life == life {
+                    self.feed(to, input);
+                }
+            }
+            Event::Message { from, to, message } => {
+                if !self.nodes[to].links.contains_key(&from) {
+                } else if !self.reachable(from, to) {
+                    // As TCP does: it arrives when the line is back, if the link lasts so long.
+                    self.at(MS * 200, Event::Message { from, to, message });
+                } else {
+                    let from = self.nodes[from].id;
+                    self.feed(to, Input::Message { from, message });
+                }
+            }
+            Event::Serve { from, to, batch, chunks } => self.serve(from, to, batch, chunks),
+            Event::WanChunk { node, life, run } => self.wan_chunk(node, life, run),
+            Event::Tick { node, life } => {
+                if self.nodes[node].life == life {
+                    self.nodes[node].tick_at = None;
+                    self.feed(node, Input::Tick);
+                }
+            }
+            Event::Want(node) => {
+                if self.nodes[node].coordinator.is_some() && self.nodes[node].wanted.is_none() {
+                    self.nodes[node].wanted = Some(self.now);
+                    self.nodes[node].done = false;
+                    let (blob, manifest) = (self.manifest.blob(), self.manifest.id());
+                    self.feed(node, Input::Want { blob, manifest });
+                }
+            }
+            Event::Unwant(node) => {
+                self.nodes[node].wanted = None;
+                self.feed(node, Input::Unwant { blob: self.manifest.blob() });
+            }
+            Event::Kill(node) => self.kill(node),
+            Event::Split(side) => self.split(side),
+            Event::Heal => {
+                self.last_trouble = self.now;
+                self.side.clear();
+                self.link_all();
+            }
+            Event::WanCut(nodes) => {
+                self.last_trouble = self.now;
+                nodes.into_iter().for_each(|node| self.nodes[node].wan_up = false);
+            }
+            Event::WanHeal => {
+                self.last_trouble = self.now;
+                self.nodes.iter_mut().for_each(|node| node.wan_up = true);
+            }
+        }
+    }
+
+    fn reachable(&self, a: usize, b: usize) -> bool {
+        let up = |node: usize| self.nodes[node].coordinator.is_some();
+        up(a) && up(b) && self.side.contains(&a) == self.side.contains(&b)
+    }
+
+    fn start_node(&mut self, node: usize) {
+        if self.nodes[node].coordinator.is_some() {
+            return;
+        }
+        self.last_trouble = self.now;
+        let it = &mut self.nodes[node];
+        it.life += 1;
+        it.tick_at = None;
+        it.coordinator = Some(Coordinator::new(self.now, it.id, Config::default()));
+        (0..self.nodes.len()).filter(|&other| other != node).for_each(|other| self.link(node, other));
+    }
+
+    fn link_all(&mut self) {
+        for a in 0..self.nodes.len() {
+            for b in 0..a {
+                self.link(a, b);
+            }
+        }
+    }
+
+    /// Discovery takes its time.
+    fn link(&mut self, a: usize, b: usize) {
+        if self.reachable(a, b) && !self.nodes[a].links.contains_key(&b) {
+            let after = self.random_ms(2..250);
+            self.at(after, Event::Connect(a, b));
+        }
+    }
+
+    fn connect(&mut self, a: usize, b: usize) {
+        if !self.reachable(a, b) {
+            return;
+        }
+        for (x, y) in [(a, b), (b, a)] {
+            if self.nodes[x].links.insert(y, self.now).is_none() {
+                let (node, life) = (self.nodes[y].id, self.nodes[x].life);
+                let after = self.random_ms(0..5);
+                self.at(after, Event::Deliver { to: x, life, input: Input::Joined { node, weight: 100 } });
+            }
+        }
+    }
+
+    fn disconnect(&mut self, a: usize, b: usize) {
+        if self.reachable(a, b) {
+            return;
+        }
+        for (x, y) in [(a, b), (b, a)] {
+            if self.nodes[x].links.remove(&y).is_some() {
+                let node = self.nodes[y].id;
+                self.feed(x, Input::Left { node });
+            }
+        }
+    }
+
+    fn kill(&mut self, node: usize) {
+        if self.nodes[node].coordinator.take().is_none() {
+            return;
+        }
+        self.last_trouble = self.now;
+        self.report.kills += 1;
+        self.nodes[node].life += 1;
+        self.nodes[node].wanted = None;
+        self.nodes[node].runs.clear();
+        let silent = self.rng.random_bool(0.3);
+        for other in std::mem::take(&mut self.nodes[node].links).into_keys() {
+            self.nodes[other].links.remove(&node);
+            let id = self.nodes[node].id;
+            let after = if silent { self.random_ms(2500..3500) } else { self.random_ms(0..10) };
+            let life = self.nodes[other].life;
+            self.at(after, Event::Deliver { to: other, life, input: Input::Left { node: id } });
+        }
+    }
+
+    fn split(&mut self, side: BTreeSet<usize>) {
+        self.last_trouble = self.now;
+        self.report.partitions += 1;
+        self.side = side;
+        for a in 0..self.nodes.len() {
+            for b in 0..a {
+                if self.nodes[a].links.contains_key(&b) && !self.reachable(a, b) {
+                    let after = self.random_ms(2500..3500);
+                    self.at(after, Event::Disconnect(a, b));
+                }
+            }
+        }
+    }
+
+    /// Hands a node an input and carries out what it wants done.
+    fn feed(&mut self, node: usize, input: Input) {
+        let Some(mut coordinator) = self.nodes[node].coordinator.take() else { return };
+        if let Input::Manifest { result: Ok(_), .. } = &input {
+            self.nodes[node].manifest = true;
+        }
+        coordinator.handle(self.now, input, &Disk(&self.nodes[node], &self.manifest));
+        let mut effects = Vec::new();
+        while let Some(effect) = coordinator.poll() {
+            effects.push(effect);
+        }
+        let deadline = coordinator.deadline();
+        self.nodes[node].coordinator = Some(coordinator);
+        effects.into_iter().for_each(|effect| self.perform(node, effect));
+        if let Some(at) = deadline
+            && self.nodes[node].tick_at.is_none_or(|tick| at < tick)
+        {
+            let at = at.max(self.now + Duration::from_micros(100));
+            self.nodes[node].tick_at = Some(at);
+            let life = self.nodes[node].life;
+            self.at(at - self.now, Event::Tick { node, life });
+        }
+    }
+
+    fn deliver(&mut self, to: usize, after: Duration, input: Input) {
+        let life = self.nodes[to].life;
+        self.at(after, Event::Deliver { to, life, input });
+    }
+
+    fn index(&self, id: NodeId) -> usize {
+        self.nodes.iter().position(|node| node.id == id).expect("a node of this world")
+    }
+
+    fn perform(&mut self, node: usize, effect: Effect) {
+        if self.trace {
+            println!("{:>6}   node {node}: {effect:?}", (self.now - self.start).as_millis());
+        }
+        match effect {
+            Effect::Send { to, message } => self.post(node, to, message),
+            Effect::FetchManifest { blob, from, .. } => {
+                let fine = match from {
+                    Some(from) => {
+                        let from = self.index(from);
+                        self.reachable(node, from) && self.nodes[from].manifest
+                    }
+                    None => self.nodes[node].wan_up,
+                };
+                let result = if fine {
+                    Ok((self.manifest.clone(), self.nodes[node].held.clone()))
+                } else {
+                    Err(Failure { why: "out of reach".into(), kind: FailureKind::Transient })
+                };
+                let after = if from.is_some() { self.random_ms(1..5) } else { self.random_ms(40..90) };
+                self.deliver(node, after, Input::Manifest { blob, result });
+            }
+            Effect::FetchWan { run, chunks, .. } => self.fetch_wan(node, run, chunks),
+            Effect::StopWan { .. } => self.nodes[node].runs.clear(),
+            Effect::FetchPeer { batch, source, chunks, .. } => {
+                let from = self.index(source);
+                let after = self.random_ms(1..4);
+                self.at(after, Event::Serve { from, to: node, batch, chunks });
+            }
+            Effect::Duplicate { .. } => {}
+            Effect::Ended { result, .. } => {
+                if let Err(failure) = &result {
+                    self.violation(format!("node {node} was refused its blob: {}", failure.why));
+                }
+                if result.is_ok() && self.nodes[node].held.len() != self.manifest.count() {
+                    self.violation(format!("node {node} was told that a part is the whole"));
+                }
+                if let Some(since) = self.nodes[node].wanted.take() {
+                    let waited = (self.now - since).as_millis() as u64;
+                    self.report.longest_ms = self.report.longest_ms.max(waited);
+                    self.nodes[node].done = true;
+                }
+            }
+            Effect::Over { .. } => self.nodes[node].runs.clear(),
+        }
+    }
+
+    fn post(&mut self, from: usize, to: NodeId, message: Message) {
+        let to = self.index(to);
+        let rough = self.trouble == Trouble::Messages;
+        if rough && self.rng.random_bool(0.03) {
+            return;
+        }
+        let copies = if rough && self.rng.random_bool(0.03) { 2 } else { 1 };
+        for _ in 0..copies {
+            let delay = if rough { self.random_ms(0..30) } else { MS };
+            self.at(delay, Event::Message { from, to, message: message.clone() });
+        }
+    }
+
+    fn serve(&mut self, from: usize, to: usize, batch: u64, chunks: Vec<u32>) {
+        let blob = self.manifest.blob();
+        let fine = self.reachable(from, to) && chunks.iter().all(|&chunk| self.nodes[from].held.contains(chunk));
+        if !fine {
+            return self.deliver(to, MS * 20, Input::PeerEnded { blob, batch, end: BatchEnd::Failed });
+        }
+        if self.nodes[from].liar {
+            self.deliver(to, MS, Input::PeerEnded { blob, batch, end: BatchEnd::Lied });
+            // The agent shows a liar the door.
+            self.nodes[from].links.remove(&to);
+            self.nodes[to].links.remove(&from);
+            let (liar, victim) = (self.nodes[from].id, self.nodes[to].id);
+            self.deliver(to, MS, Input::Left { node: liar });
+            return self.deliver(from, MS, Input::Left { node: victim });
+        }
+        let mut after = Duration::ZERO;
+        for &chunk in &chunks {
+            after += MS;
+            self.deliver(to, after, Input::Stored { blob, chunk });
+            self.nodes[to].held.insert(chunk);
+        }
+        self.deliver(to, after, Input::PeerEnded { blob, batch, end: BatchEnd::Done });
+    }
+
+    fn fetch_wan(&mut self, node: usize, run: u64, chunks: Vec<u32>) {
+        self.check_lone(node, &chunks);
+        self.nodes[node].runs.insert(run, chunks);
+        let (life, after) = (self.nodes[node].life, self.random_ms(40..60));
+        self.at(after, Event::WanChunk { node, life, run });
+    }
+
+    /// Promise 1 at its source: nobody whom this node could have asked holds the chunk or is
+    /// pulling it. Links younger than a second, lost messages and dead WANs excuse.
+    fn check_lone(&mut self, node: usize, chunks: &[u32]) {
+        if matches!(self.trouble, Trouble::Messages | Trouble::Wan) {
+            return;
+        }
+        let old = |since: &Instant| self.now.saturating_duration_since(*since) > Duration::from_secs(1);
+        let others: Vec<usize> =
+            self.nodes[node].links.iter().filter(|(_, since)| old(since)).map(|(&other, _)| other).collect();
+        for other in others {
+            if !self.reachable(node, other) || self.nodes[other].liar {
+                continue;
+            }
+            let it = &self.nodes[other];
+            let pulls = |chunk: &u32| it.runs.values().any(|run| run.contains(chunk));
+            if let Some(chunk) = chunks.iter().find(|chunk| it.held.contains(**chunk) || pulls(chunk)) {
+                self.violation(format!("node {node} pulls chunk {chunk}, which node {other} holds or pulls"));
+                return;
+            }
+        }
+    }
+
+    fn wan_chunk(&mut self, node: usize, life: u32, run: u64) {
+        let blob = self.manifest.blob();
+        let it = &mut self.nodes[node];
+        if it.life != life || !it.runs.contains_key(&run) {
+            return;
+        }
+        if !it.wan_up {
+            it.runs.remove(&run);
+            let end = WanEnd::Failed(Failure { why: "no route".into(), kind: FailureKind::Transient });
+            let after = self.random_ms(100..3000);
+            return self.deliver(node, after, Input::WanEnded { blob, run, end });
+        }
+        let Some(chunks) = it.runs.get_mut(&run) else { return };
+        let chunk = chunks.remove(0);
+        let last = chunks.is_empty();
+        it.held.insert(chunk);
+        self.crossed[chunk as usize] += 1;
+        self.feed(node, Input::Stored { blob, chunk });
+        if last {
+            self.nodes[node].runs.remove(&run);
+            self.feed(node, Input::WanEnded { blob, run, end: WanEnd::Done });
+        } else {
+            let after = self.random_ms(5..40);
+            self.at(after, Event::WanChunk { node, life, run });
+        }
+    }
+}
+
+fn manifest(count: u32) -> Manifest {
+    let chunks: Vec<Chunk> = (0..count)
+        .map(|n| Chunk {
+            id: ChunkId::of(&n.to_le_bytes()),
+            offset: 0,
+            length: 200_000,
+            pack: 0,
+            pack_offset: u64::from(n) * 200_000,
+            stored: 200_000,
+        })
+        .collect();
+    Manifest::build(BlobId::of(b"blob"), [0; 32], vec![PackId::of(b"pack")], &chunks).expect("consistent")
+}
