@@ -2,3 +2,4 @@
 //! neighbours.
 
 pub mod core;
+pub mod store;

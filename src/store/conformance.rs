@@ -1,0 +1,160 @@
+//! What every store must do, run on each of them; and what only a disk can suffer.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::file::path;
+use super::{Blob, DiskStore, Limits, MemoryStore, Store, StoreError};
+use crate::core::id::{BlobId, ChunkId, PackId};
+use crate::core::manifest::{Chunk, Manifest};
+
+const LIMITS: Limits = Limits { quota: 1_000_000, reserve: 0 };
+
+fn content(seed: u8) -> Vec<u8> {
+    let mut bytes = vec![0; 1000];
+    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// A blob of the chunks with these seeds.
+fn manifest(seeds: &[u8]) -> Arc<Manifest> {
+    let chunks: Vec<Chunk> = seeds
+        .iter()
+        .map(|&seed| Chunk {
+            id: ChunkId::of(&content(seed)),
+            offset: 0,
+            length: 1000,
+            pack: 0,
+            pack_offset: u64::from(seed) * 1000,
+            stored: 1000,
+        })
+        .collect();
+    let whole: Vec<u8> = seeds.iter().flat_map(|&seed| content(seed)).collect();
+    Arc::new(Manifest::build(BlobId::of(&whole), [0; 32], vec![PackId::of(b"")], &chunks).expect("consistent"))
+}
+
+fn disk(dir: &Path) -> Arc<DiskStore> {
+    Arc::new(DiskStore::open(dir, LIMITS).expect("a fresh folder"))
+}
+
+fn fill(blob: &dyn Blob, seeds: &[u8]) {
+    for (index, &seed) in (0..).zip(seeds) {
+        blob.write(index, &content(seed)).expect("room and the right bytes");
+    }
+    blob.finish().expect("a folder");
+}
+
+fn on_every_store(test: impl Fn(&dyn Store)) {
+    test(&MemoryStore::new(LIMITS.quota));
+    let dir = tempfile::tempdir().expect("a folder");
+    test(&disk(dir.path()));
+}
+
+#[test]
+fn fills_in_any_order_and_refuses_wrong_bytes() {
+    on_every_store(|store| {
+        let blob = store.open(&manifest(&[1, 2, 1, 3])).expect("room");
+        assert!(matches!(blob.read(0), Err(StoreError::NotHeld(0))));
+        assert!(matches!(blob.write(3, &content(9)), Err(StoreError::WrongHash(3))));
+        assert!(matches!(blob.write(4, &content(9)), Err(StoreError::NotHeld(4))));
+        assert_eq!(blob.write(3, &content(3)).expect("right"), [3]);
+        assert_eq!(blob.write(2, &content(1)).expect("right"), [0, 2], "repeats are filled too");
+        assert_eq!(blob.write(0, &content(1)).expect("right"), [0u32; 0]);
+        assert_eq!(blob.held(), [0, 2, 3].into_iter().collect());
+        blob.write(1, &content(2)).expect("right");
+        blob.finish().expect("complete");
+        assert_eq!(blob.read(1).expect("held"), content(2));
+        let held = store.list();
+        assert_eq!(held.len(), 1);
+        assert!(held[0].complete && held[0].size == 4000);
+    });
+}
+
+#[test]
+fn takes_over_what_other_blobs_hold() {
+    on_every_store(|store| {
+        fill(&*store.open(&manifest(&[1, 2, 3])).expect("room"), &[1, 2, 3]);
+        let blob = store.open(&manifest(&[4, 3, 1, 5])).expect("room");
+        assert_eq!(blob.held(), [1, 2].into_iter().collect());
+        assert_eq!(blob.read(1).expect("held"), content(3));
+    });
+}
+
+#[test]
+fn evicts_the_oldest_that_is_not_in_use() {
+    on_every_store(|store| {
+        let half: Vec<u8> = (0..200).collect();
+        let big: Vec<u8> = half.iter().cycle().take(400).copied().collect();
+        let first = store.open(&manifest(&big)).expect("room");
+        drop(store.open(&manifest(&big[1..])).expect("room"));
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let third = store.open(&manifest(&big[2..])).expect("the second makes room");
+        assert!(store.get(&manifest(&big[1..]).blob()).is_none());
+        let full = store.open(&manifest(&big[3..]));
+        assert!(matches!(full, Err(StoreError::NoSpace { .. })));
+        assert!(!store.remove(&first.manifest().blob()).expect("no failure"), "in use");
+        drop(first);
+        store.open(&manifest(&big[3..])).expect("the first makes room");
+        drop(third);
+    });
+}
+
+#[test]
+fn what_was_complete_or_partial_survives_a_restart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (whole, part) = (manifest(&[1, 2, 3]), manifest(&[7, 8, 9]));
+    let store = disk(dir.path());
+    fill(&*store.open(&whole).expect("room"), &[1, 2, 3]);
+    store.open(&part).expect("room").write(1, &content(8)).expect("right");
+    assert!(DiskStore::open(dir.path(), LIMITS).is_err(), "one process at a time");
+    drop(store);
+    std::fs::remove_dir_all(dir.path().join("index")).expect("an index");
+    let store = disk(dir.path());
+    let again = store.get(&whole.blob()).expect("complete");
+    assert_eq!(again.read(2).expect("held"), content(3));
+    assert_eq!(store.get(&part.blob()).expect("partial").held(), [1].into_iter().collect());
+    let blob = store.open(&manifest(&[2, 9])).expect("room");
+    assert_eq!(blob.held(), [0].into_iter().collect(), "the index was rebuilt");
+}
+
+#[test]
+fn a_damaged_index_is_rebuilt_and_damaged_files_are_healed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let whole = manifest(&[1, 2, 3]);
+    let store = disk(dir.path());
+    fill(&*store.open(&whole).expect("room"), &[1, 2, 3]);
+    drop(store);
+    for file in walk(&dir.path().join("index")) {
+        std::fs::write(file, b"noise").expect("writable");
+    }
+    let store = disk(dir.path());
+    let blob = store.get(&whole.blob()).expect("complete");
+    assert_eq!(blob.read(0).expect("held"), content(1));
+    let file = path(&dir.path().join("blobs"), &whole.blob(), "blob");
+    let mut bytes = std::fs::read(&file).expect("there");
+    bytes[1500] ^= 1;
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::fs::write(&file, &bytes[..2500]).expect("writable");
+    assert_eq!(blob.read(0).expect("unharmed"), content(1));
+    assert!(matches!(blob.read(1), Err(StoreError::WrongHash(1))), "altered");
+    assert!(matches!(blob.read(2), Err(StoreError::WrongHash(2))), "cut");
+    assert_eq!(blob.held(), [0].into_iter().collect());
+    fill(&*blob, &[1, 2, 3]);
+    assert_eq!(blob.read(2).expect("healed"), content(3));
+}
+
+#[test]
+fn a_blob_without_its_manifest_is_dropped() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let whole = manifest(&[1]);
+    let store = disk(dir.path());
+    fill(&*store.open(&whole).expect("room"), &[1]);
+    drop(store);
+    std::fs::write(path(&dir.path().join("blobs"), &whole.blob(), "manifest"), b"x").expect("writable");
+    assert!(disk(dir.path()).list().is_empty());
+}
+
+fn walk(dir: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).expect("a folder").flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}

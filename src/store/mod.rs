@@ -1,0 +1,149 @@
+//! Where blobs lie on this node: one contiguous file each, which fills in any order.
+//!
+//! The files are the truth and the sled index beside them is not: it can be lost at any time and
+//! is then rebuilt. There is no list of verified chunks on disk either, which a crash could leave
+//! ahead of the data: a blob that was not complete when the agent stopped is hashed again, chunk
+//! by chunk, when it is opened (3 GB/s a core). A complete blob has another name, given by an
+//! atomic rename after its bytes are on the disk.
+//!
+//! What is handed out is verified: a chunk is hashed when it is written, and again when it is read
+//! for the first time since the file was last changed (by its size and change time).
+//!
+//! All calls block; the node makes them on threads that may.
+
+#[cfg(test)]
+mod conformance;
+mod disk;
+mod file;
+mod index;
+mod memory;
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::core::chunkset::ChunkSet;
+use crate::core::id::BlobId;
+use crate::core::manifest::Manifest;
+
+pub use disk::{DiskStore, Limits};
+pub use memory::MemoryStore;
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The quota or the disk is full, and nothing that may go is left.
+    #[error("no room for {needed} more bytes in the store: {why}; free some space, raise cache_size, or unpin a package")]
+    NoSpace {
+        /// What was asked for, in bytes.
+        needed: u64,
+        /// Which limit.
+        why: String,
+    },
+    /// The chunk is not held (any more).
+    #[error("chunk {0} is not held")]
+    NotHeld(u32),
+    /// The bytes are not this chunk.
+    #[error("chunk {0} does not match its hash")]
+    WrongHash(u32),
+    /// The file system failed.
+    #[error("the store failed to {doing}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The state directory is in use, or cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl StoreError {
+    fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::NoSpace { needed: 0, why: format!("the disk is full ({source})") }
+            }
+            _ => Self::Io { doing, source },
+        }
+    }
+}
+
+/// What the store holds of one blob, for lists and for eviction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Which.
+    pub blob: BlobId,
+    /// Its size when complete, in bytes.
+    pub size: u64,
+    /// All chunks are there.
+    pub complete: bool,
+    /// When it was last used, in milliseconds since the epoch.
+    pub last_used: u64,
+    /// It is never evicted.
+    pub pinned: bool,
+}
+
+/// One blob, complete or filling. While somebody holds it, it is not evicted.
+pub trait Blob: Send + Sync {
+    /// Its chunk list.
+    fn manifest(&self) -> &Arc<Manifest>;
+
+    /// The chunks that are there.
+    fn held(&self) -> ChunkSet;
+
+    /// Verifies a chunk and writes it to every place where the blob repeats it; returns those
+    /// that were not there before.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongHash`], [`StoreError::NoSpace`], [`StoreError::Io`].
+    fn write(&self, index: u32, content: &[u8]) -> Result<Vec<u32>, StoreError>;
+
+    /// A verified chunk. One that turns out damaged is dropped.
+    ///
+    /// # Errors
+    /// [`StoreError::NotHeld`], [`StoreError::WrongHash`], [`StoreError::Io`].
+    fn read(&self, index: u32) -> Result<Bytes, StoreError>;
+
+    /// Makes a blob that has all its chunks durable under its final name.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; the blob stays usable, and is finished at the next opening.
+    fn finish(&self) -> Result<(), StoreError>;
+}
+
+/// All blobs of this node.
+pub trait Store: Send + Sync {
+    /// Opens a blob, making room for it if it is new, and taking over chunks that other blobs
+    /// hold already.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`], [`StoreError::Io`].
+    fn open(&self, manifest: &Arc<Manifest>) -> Result<Arc<dyn Blob>, StoreError>;
+
+    /// A blob of which something is held.
+    fn get(&self, blob: &BlobId) -> Option<Arc<dyn Blob>>;
+
+    /// All that is held.
+    fn list(&self) -> Vec<Held>;
+
+    /// Notes that a blob was used.
+    fn touch(&self, blob: &BlobId);
+
+    /// Removes a blob; false if it is not held, or in use.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    fn remove(&self, blob: &BlobId) -> Result<bool, StoreError>;
+
+    /// Writes down what is only remembered so far.
+    fn flush(&self);
+}
+
+/// Now, in milliseconds since the epoch.
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
