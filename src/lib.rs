@@ -2,4 +2,6 @@
 //! neighbours.
 
 pub mod core;
+pub mod net;
+pub mod origin;
 pub mod store;

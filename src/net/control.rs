@@ -1,0 +1,205 @@
+//! The control stream of one connection: a task that writes, and one that reads.
+//!
+//! The first message is [`Hello`]. Then whatever the node has to say; when it has nothing, a beat a
+//! second, so that silence means death even where the system reports none (a machine asleep, a
+//! cable out, a process stopped).
+
+use std::io;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use libp2p::Multiaddr;
+use libp2p::swarm::ConnectionId;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::frame;
+use crate::core::flight::Message;
+use crate::core::id::NodeId;
+use crate::core::wire::message as proto;
+
+/// The longest control message, in bytes: the chunk set of a 100 GB blob in its worst shape.
+const MAX_MESSAGE: usize = 4 << 20;
+const BEAT: Duration = Duration::from_secs(1);
+/// A member that says nothing for so long is gone.
+const SILENCE: Duration = Duration::from_millis(3500);
+/// Writing to a member that reads nothing for so long is given up.
+const STUCK: Duration = Duration::from_secs(5);
+/// Every so many beats one is answered, to know the latency.
+const ANSWERED: u64 = 8;
+/// Messages that wait for one member; one that falls so far behind is let go.
+pub(super) const QUEUE: usize = 1024;
+
+/// How a node introduces itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hello {
+    /// The version of its software.
+    pub version: String,
+    /// Its weight in the ranking of leads.
+    pub weight: u32,
+    /// Where it listens.
+    pub addresses: Vec<Multiaddr>,
+    /// Its host name, for people.
+    pub host: String,
+}
+
+const PROTOCOL: u32 = 1;
+const MAX_ADDRESSES: usize = 16;
+const MAX_CONTACTS: usize = 256;
+
+impl Hello {
+    fn to_wire(&self) -> proto::Control {
+        let hello = proto::Hello {
+            protocol: PROTOCOL,
+            version: self.version.clone(),
+            weight: self.weight,
+            addresses: self.addresses.iter().map(|address| Bytes::from(address.to_vec())).collect(),
+            host: self.host.clone(),
+        };
+        proto::Control { body: Some(proto::control::Body::Hello(hello)) }
+    }
+
+    fn from_wire(hello: proto::Hello) -> Option<Self> {
+        let text = |text: String| text.chars().filter(|c| !c.is_control()).take(64).collect();
+        (hello.protocol == PROTOCOL).then(|| Self {
+            version: text(hello.version),
+            weight: hello.weight.min(1_000_000),
+            addresses: addresses(&hello.addresses),
+            host: text(hello.host),
+        })
+    }
+}
+
+fn addresses(list: &[Bytes]) -> Vec<Multiaddr> {
+    list.iter().take(MAX_ADDRESSES).filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok()).collect()
+}
+
+/// What a control stream brought.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// The introduction.
+    Hello(Hello),
+    /// Other members.
+    Contacts(Vec<(NodeId, Vec<Multiaddr>)>),
+    /// About a flight.
+    Flight(Message),
+    /// An answered beat: the round trip.
+    Latency(Duration),
+    /// It lives.
+    Beat,
+    /// A beat that wants an answer.
+    Ping(u64),
+    /// The stream is over; so is the connection.
+    Over(String),
+}
+
+/// Something heard, and on which connection.
+pub(super) type Report = (ConnectionId, Heard);
+
+pub(super) fn encode_contacts(contacts: &[(NodeId, Vec<Multiaddr>)]) -> Vec<u8> {
+    let contacts = contacts.iter().take(MAX_CONTACTS).map(|(node, addresses)| proto::Contact {
+        node: Bytes::copy_from_slice(node.as_bytes()),
+        addresses: addresses.iter().map(|address| Bytes::from(address.to_vec())).collect(),
+    });
+    let peers = proto::Peers { contacts: contacts.collect() };
+    frame::encode(&proto::Control { body: Some(proto::control::Body::Peers(peers)) })
+}
+
+pub(super) fn encode_flight(message: &Message) -> Vec<u8> {
+    frame::encode(&proto::Control { body: Some(proto::control::Body::Flight(message.into())) })
+}
+
+pub(super) fn encode_answer(number: u64) -> Vec<u8> {
+    let beat = proto::Beat { number, answer: true };
+    frame::encode(&proto::Control { body: Some(proto::control::Body::Beat(beat)) })
+}
+
+/// Writes until the queue is dropped or the stream fails.
+pub(super) async fn write<W>(mut io: W, hello: Hello, mut queue: mpsc::Receiver<Vec<u8>>) -> io::Result<()>
+where
+    W: AsyncWrite + Unpin,
+{
+    frame::write(&mut io, &hello.to_wire()).await?;
+    io.flush().await?;
+    let mut beats = 0u64;
+    loop {
+        let next = match tokio::time::timeout(BEAT, queue.recv()).await {
+            Ok(Some(message)) => message,
+            Ok(None) => return Ok(()),
+            Err(_) => {
+                beats += 1;
+                let number = if beats % ANSWERED == 1 { clock().max(1) } else { 0 };
+                let beat = proto::Beat { number, answer: false };
+                frame::encode(&proto::Control { body: Some(proto::control::Body::Beat(beat)) })
+            }
+        };
+        let send = async {
+            io.write_all(&next).await?;
+            // What has gathered meanwhile goes out together.
+            while let Ok(more) = queue.try_recv() {
+                io.write_all(&more).await?;
+            }
+            io.flush().await
+        };
+        tokio::time::timeout(STUCK, send).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    }
+}
+
+/// Reads until the stream ends, fails, falls silent or makes no sense.
+pub(super) async fn read<R>(mut io: R, connection: ConnectionId, reports: mpsc::Sender<Report>)
+where
+    R: AsyncRead + Unpin,
+{
+    let mut introduced = false;
+    let why = loop {
+        let read = tokio::time::timeout(SILENCE, frame::read::<proto::Control, _>(&mut io, MAX_MESSAGE));
+        let body = match read.await {
+            Err(_) => break "silent for too long".to_owned(),
+            Ok(Err(error)) => break error.to_string(),
+            Ok(Ok(None)) => break "closed".to_owned(),
+            Ok(Ok(Some(control))) => control.body,
+        };
+        let heard = match (introduced, body) {
+            (false, Some(proto::control::Body::Hello(hello))) => {
+                introduced = true;
+                match Hello::from_wire(hello) {
+                    Some(hello) => Heard::Hello(hello),
+                    None => break "it speaks another version of the protocol; upgrade the older agent".to_owned(),
+                }
+            }
+            (true, Some(body)) => match understand(body) {
+                Some(heard) => heard,
+                None => break "it sent a malformed message".to_owned(),
+            },
+            // A message of a newer version, or none at all.
+            (true, None) => continue,
+            (false, _) => break "it did not introduce itself".to_owned(),
+        };
+        if reports.send((connection, heard)).await.is_err() {
+            return;
+        }
+    };
+    reports.send((connection, Heard::Over(why))).await.ok();
+}
+
+fn understand(body: proto::control::Body) -> Option<Heard> {
+    use proto::control::Body;
+    Some(match body {
+        Body::Hello(hello) => Heard::Hello(Hello::from_wire(hello)?),
+        Body::Peers(peers) => {
+            let contact = |contact: proto::Contact| Some((NodeId::from_slice(&contact.node)?, addresses(&contact.addresses)));
+            Heard::Contacts(peers.contacts.into_iter().take(MAX_CONTACTS).map(contact).collect::<Option<_>>()?)
+        }
+        Body::Beat(beat) if beat.answer => Heard::Latency(Duration::from_micros(clock().saturating_sub(beat.number))),
+        Body::Beat(beat) if beat.number > 0 => Heard::Ping(beat.number),
+        Body::Beat(_) => Heard::Beat,
+        Body::Flight(flight) => Heard::Flight(Message::from_wire(flight)?),
+    })
+}
+
+/// Microseconds since this process first asked: what a beat carries, and its answer repeats.
+fn clock() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_micros() as u64
+}

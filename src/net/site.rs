@@ -1,0 +1,718 @@
+//! The members of the site: finding, connecting, keeping, losing.
+//!
+//! One task owns the swarm and all of this state. Its handlers are plain functions that cannot
+//! wait; what takes time runs in tasks that report back through bounded queues.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::core::upgrade::Version;
+use libp2p::core::ConnectedPoint;
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{self, ConnectionId, NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, Transport, tcp};
+use tokio::sync::mpsc;
+use tokio_util::compat::FuturesAsyncReadCompatExt;
+use tokio_util::sync::CancellationToken;
+
+use super::control::{self, Heard, Hello, Report};
+use super::data::{self, Answer, AskError, Pool, Serve};
+use super::member::MemberUpgrade;
+use super::mux::Yamux;
+use super::streams::{self, CONTROL, Inbound, Opener, Streams};
+use super::tls::Tls;
+use super::{Config, NetError, discovery, node_id};
+use crate::core::flight::Message;
+use crate::core::id::NodeId;
+use crate::core::wire::message::Request;
+
+/// A connection is made within this, or not at all.
+const HANDSHAKE: Duration = Duration::from_secs(8);
+/// The node with the greater id leaves dialing to the other for so long, so that two sockets for
+/// one pair stay rare.
+const POLITE: Duration = Duration::from_millis(300);
+const REDIAL: [Duration; 4] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
+/// A member that was only heard of is forgotten after so many failed dials.
+const FORGET_AFTER: u32 = 12;
+const BAN: Duration = Duration::from_secs(600);
+const MAX_MEMBERS: u32 = 512;
+const MAX_BOOK: usize = 2048;
+
+/// What the network tells the node.
+#[derive(Debug)]
+pub enum Event {
+    /// A member is there.
+    Up {
+        /// Who.
+        node: NodeId,
+        /// How it introduces itself.
+        hello: Hello,
+    },
+    /// It is gone.
+    Down {
+        /// Who.
+        node: NodeId,
+    },
+    /// It says something about a flight.
+    Message {
+        /// Who.
+        from: NodeId,
+        /// What.
+        message: Message,
+    },
+}
+
+/// A connected member, for people.
+#[derive(Debug, Clone)]
+pub struct Contact {
+    /// Who.
+    pub node: NodeId,
+    /// How it introduces itself.
+    pub hello: Hello,
+    /// Where it is connected.
+    pub address: Multiaddr,
+    /// The last measured round trip.
+    pub latency: Option<Duration>,
+    /// Since when it is connected.
+    pub since: Instant,
+}
+
+#[derive(Debug, Clone)]
+struct Member {
+    contact: Contact,
+    opener: Opener,
+    control: mpsc::Sender<Vec<u8>>,
+}
+
+/// The network, to talk through. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Net {
+    me: NodeId,
+    members: Arc<RwLock<BTreeMap<NodeId, Member>>>,
+    listening: Arc<RwLock<Vec<Multiaddr>>>,
+    pool: Arc<Pool>,
+    orders: mpsc::Sender<Order>,
+}
+
+#[derive(Debug)]
+enum Order {
+    /// Break with a member, and refuse it for a while.
+    Ban(PeerId),
+    /// A member does not read what it is told.
+    Drop(PeerId),
+    Stop,
+}
+
+impl Net {
+    /// This node.
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        self.listening.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn member(&self, node: &NodeId) -> Option<Member> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
+    }
+
+    /// The connected members.
+    pub fn contacts(&self) -> Vec<Contact> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        members.values().map(|member| member.contact.clone()).collect()
+    }
+
+    /// Says something to a member. One that does not listen any more is let go.
+    pub fn send(&self, to: &NodeId, message: &Message) {
+        let Some(member) = self.member(to) else { return };
+        if member.control.try_send(control::encode_flight(message)).is_err() {
+            tracing::warn!(node = %to, "does not read what it is told; disconnecting");
+            self.orders.try_send(Order::Drop(member.opener.peer)).ok();
+        }
+    }
+
+    /// Asks a member for data.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn ask(&self, node: &NodeId, request: &Request) -> Result<Answer, AskError> {
+        let member = self.member(node).ok_or(AskError::Gone)?;
+        data::ask(&member.opener, &self.pool, request).await
+    }
+
+    /// Breaks with a member that lies.
+    pub fn ban(&self, node: &NodeId) {
+        if let Some(member) = self.member(node) {
+            self.orders.try_send(Order::Ban(member.opener.peer)).ok();
+        }
+    }
+
+    /// Says goodbye to everybody.
+    pub async fn stop(&self) {
+        self.orders.send(Order::Stop).await.ok();
+    }
+}
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    // First, since it may refuse what the other would accept.
+    limits: connection_limits::Behaviour,
+    streams: Streams,
+}
+
+/// One connection; a peer may have two for a moment.
+struct Connection {
+    peer: PeerId,
+    opener: Opener,
+    preferred: bool,
+    dialed: bool,
+    address: Multiaddr,
+    control: mpsc::Sender<Vec<u8>>,
+    cancel: CancellationToken,
+    hello: Option<Hello>,
+}
+
+/// A member that may be connected or not.
+#[derive(Debug, Clone)]
+struct Known {
+    addresses: Vec<Multiaddr>,
+    configured: bool,
+    failures: u32,
+    dial_at: Instant,
+}
+
+struct Site {
+    swarm: Swarm<Behaviour>,
+    me: PeerId,
+    hello: Hello,
+    serve: Arc<dyn Serve>,
+    net: Net,
+    events: mpsc::Sender<Event>,
+    /// Handed up one after the other, since the node may be slower than the network.
+    outbox: std::collections::VecDeque<Event>,
+    reports: mpsc::Sender<Report>,
+    connections: HashMap<ConnectionId, Connection>,
+    book: HashMap<PeerId, Known>,
+    /// Configured addresses without a peer id.
+    nameless: Vec<(Multiaddr, Option<PeerId>, Instant)>,
+    dialing: HashMap<ConnectionId, usize>,
+    banned: HashMap<PeerId, Instant>,
+}
+
+pub(super) async fn start(
+    keypair: Keypair,
+    config: Config,
+    serve: Arc<dyn Serve>,
+) -> Result<(Net, mpsc::Receiver<Event>), NetError> {
+    let me = keypair.public().to_peer_id();
+    let (streams, inbound) = Streams::new(256);
+    let mut swarm = swarm_of(&keypair, &config, streams)?;
+    let listen = listen(&mut swarm, config.listen).await?;
+    let tag = config.key.derive("discovery", &config.site);
+    let (found_sender, found) = mpsc::channel(64);
+    if config.mdns
+        && let Err(error) = discovery::start(tag, me, listen, found_sender)
+    {
+        tracing::warn!(%error, "no multicast here; members are found by --peer addresses only");
+    }
+    let (orders_sender, orders) = mpsc::channel(64);
+    let (events_sender, events) = mpsc::channel(256);
+    let (reports_sender, reports) = mpsc::channel(256);
+    let net = Net {
+        me: node_id(&me),
+        members: Arc::default(),
+        listening: Arc::default(),
+        pool: Arc::default(),
+        orders: orders_sender,
+    };
+    let hello = Hello {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        weight: config.weight,
+        addresses: Vec::new(),
+        host: gethostname::gethostname().to_string_lossy().into_owned(),
+    };
+    let mut site = Site {
+        swarm,
+        me,
+        hello,
+        serve,
+        net: net.clone(),
+        events: events_sender,
+        outbox: std::collections::VecDeque::new(),
+        reports: reports_sender,
+        connections: HashMap::new(),
+        book: HashMap::new(),
+        nameless: Vec::new(),
+        dialing: HashMap::new(),
+        banned: HashMap::new(),
+    };
+    site.note_addresses();
+    config.peers.into_iter().for_each(|address| site.configure(address));
+    tokio::spawn(site.run(inbound, found, orders, reports));
+    Ok((net, events))
+}
+
+fn swarm_of(keypair: &Keypair, config: &Config, streams: Streams) -> Result<Swarm<Behaviour>, NetError> {
+    let me = keypair.public().to_peer_id();
+    let member = MemberUpgrade::new(Tls::new(keypair)?, &config.key, &config.site, me);
+    let transport = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(member)
+        .multiplex(Yamux)
+        .timeout(HANDSHAKE)
+        .boxed();
+    let limits = ConnectionLimits::default()
+        .with_max_pending_incoming(Some(128))
+        .with_max_pending_outgoing(Some(128))
+        .with_max_established(Some(MAX_MEMBERS))
+        .with_max_established_per_peer(Some(4));
+    let behaviour = Behaviour { limits: connection_limits::Behaviour::new(limits), streams };
+    let settings = swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(Duration::from_secs(3600))
+        .with_substream_upgrade_protocol_override(Version::V1Lazy);
+    Ok(Swarm::new(transport, behaviour, me, settings))
+}
+
+/// Listens, and waits until it is known where.
+async fn listen(swarm: &mut Swarm<Behaviour>, address: SocketAddr) -> Result<SocketAddr, NetError> {
+    let failed = |why: String| NetError::Listen { address, why };
+    if address.port() != 0 {
+        // libp2p would share the port with another agent without a word.
+        std::net::TcpListener::bind(address).map_err(|error| failed(error.to_string()))?;
+    }
+    let target = Multiaddr::empty().with(address.ip().into()).with(Protocol::Tcp(address.port()));
+    swarm.listen_on(target).map_err(|error| failed(error.to_string()))?;
+    loop {
+        match swarm.select_next_some().await {
+            SwarmEvent::NewListenAddr { address: bound, .. } => {
+                let port = bound.iter().find_map(|part| match part {
+                    Protocol::Tcp(port) => Some(port),
+                    _ => None,
+                });
+                return Ok(SocketAddr::new(address.ip(), port.unwrap_or(address.port())));
+            }
+            SwarmEvent::ListenerClosed { reason: Err(error), .. } => return Err(failed(error.to_string())),
+            _ => {}
+        }
+    }
+}
+
+impl Site {
+    async fn run(
+        mut self,
+        mut inbound: mpsc::Receiver<Inbound>,
+        mut found: mpsc::Receiver<discovery::Found>,
+        mut orders: mpsc::Receiver<Order>,
+        mut reports: mpsc::Receiver<Report>,
+    ) {
+        let mut redial = tokio::time::interval(Duration::from_millis(100));
+        redial.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let events = self.events.clone();
+        loop {
+            // What the node has not taken yet holds up reports, and so the peers; nothing else.
+            let full = !self.outbox.is_empty();
+            tokio::select! {
+                permit = events.reserve(), if full => match (permit, self.outbox.pop_front()) {
+                    (Ok(permit), Some(event)) => permit.send(event),
+                    _ => return,
+                },
+                Some((connection, heard)) = reports.recv(), if !full => self.on_heard(connection, heard),
+                event = self.swarm.select_next_some() => self.on_swarm(event),
+                Some(stream) = inbound.recv() => self.on_stream(stream),
+                Some((peer, address)) = found.recv() => self.learn(peer, vec![address]),
+                order = orders.recv() => match order {
+                    Some(Order::Ban(peer)) => self.ban(peer),
+                    Some(Order::Drop(peer)) => self.break_with(peer),
+                    Some(Order::Stop) | None => return self.say_goodbye().await,
+                },
+                _ = redial.tick() => self.dial_due(),
+            }
+        }
+    }
+
+    async fn say_goodbye(&mut self) {
+        for connection in self.connections.keys().copied().collect::<Vec<_>>() {
+            self.close(connection);
+        }
+        // The sockets close as the swarm runs on for a moment.
+        let leave = async {
+            while !self.connections.is_empty() {
+                let event = self.swarm.select_next_some().await;
+                self.on_swarm(event);
+            }
+        };
+        tokio::time::timeout(Duration::from_millis(500), leave).await.ok();
+    }
+
+    // ---- connections -----------------------------------------------------------------
+
+    fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(streams::Event::Up { opener, endpoint })) => {
+                self.on_up(opener, &endpoint);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(streams::Event::Down { peer, connection })) => {
+                self.on_down(peer, connection);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                self.on_dial_failed(connection_id, peer_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(from = %send_back_addr, error = %causes(&error), "a connection was refused");
+            }
+            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => self.note_addresses(),
+            _ => {}
+        }
+    }
+
+    /// The addresses that others can dial: the loopback ones only if there are no others.
+    fn note_addresses(&mut self) {
+        let (loopback, real): (Vec<Multiaddr>, Vec<Multiaddr>) =
+            self.swarm.listeners().cloned().partition(is_loopback);
+        self.hello.addresses = if real.is_empty() { loopback } else { real };
+        *self.net.listening.write().unwrap_or_else(PoisonError::into_inner) = self.hello.addresses.clone();
+    }
+
+    fn on_up(&mut self, opener: Opener, endpoint: &ConnectedPoint) {
+        let (peer, id, dialed) = (opener.peer, opener.connection, endpoint.is_dialer());
+        if let Some(index) = self.dialing.remove(&id)
+            && let Some(entry) = self.nameless.get_mut(index)
+        {
+            entry.1 = Some(peer);
+            let mut address = endpoint.get_remote_address().clone();
+            if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+                address.pop();
+            }
+            self.learn_as(peer, vec![address], true);
+        }
+        if self.banned.get(&peer).is_some_and(|until| *until > Instant::now()) {
+            self.swarm.close_connection(id);
+            return;
+        }
+        // The same connection is kept on both sides: the one that the smaller id dialed.
+        let preferred = dialed == (self.me < peer);
+        let (control, queue) = mpsc::channel(control::QUEUE);
+        let connection = Connection {
+            peer,
+            opener: opener.clone(),
+            preferred,
+            dialed,
+            address: endpoint.get_remote_address().clone(),
+            control,
+            cancel: CancellationToken::new(),
+            hello: None,
+        };
+        self.speak_on(&connection, queue);
+        self.connections.insert(id, connection);
+        self.close_doubles(peer);
+    }
+
+    /// Opens the control stream and writes to it until the connection ends.
+    fn speak_on(&self, connection: &Connection, queue: mpsc::Receiver<Vec<u8>>) {
+        let (opener, cancel) = (connection.opener.clone(), connection.cancel.clone());
+        let (hello, reports) = (self.hello.clone(), self.reports.clone());
+        tokio::spawn(async move {
+            let id = opener.connection;
+            let speak = async {
+                let (stream, _permit) = opener.open(CONTROL).await.map_err(std::io::Error::other)?;
+                control::write(stream.compat(), hello, queue).await
+            };
+            tokio::select! {
+                result = speak => if let Err(error) = result {
+                    reports.send((id, Heard::Over(error.to_string()))).await.ok();
+                },
+                () = cancel.cancelled() => {}
+            }
+        });
+    }
+
+    fn close_doubles(&mut self, peer: PeerId) {
+        let of_peer = |connection: &&Connection| connection.peer == peer;
+        if !self.connections.values().filter(of_peer).any(|connection| connection.preferred) {
+            return;
+        }
+        let doubles: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.peer == peer && !connection.preferred && connection.dialed)
+            .map(|(id, _)| *id)
+            .collect();
+        doubles.into_iter().for_each(|id| self.close(id));
+    }
+
+    /// Closes a connection. Its tasks first: yamux does not wake readers of its own closing.
+    fn close(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(&id) {
+            connection.cancel.cancel();
+            self.net.pool.forget(id);
+        }
+        self.swarm.close_connection(id);
+    }
+
+    fn on_down(&mut self, peer: PeerId, id: ConnectionId) {
+        if let Some(connection) = self.connections.remove(&id) {
+            connection.cancel.cancel();
+            self.net.pool.forget(id);
+        }
+        if let Some(known) = self.book.get_mut(&peer) {
+            known.failures = 0;
+            known.dial_at = Instant::now() + if self.me < peer { REDIAL[0] } else { REDIAL[0] + POLITE };
+        }
+        self.refresh_member(peer);
+    }
+
+    /// Brings what the node sees of a peer up to date with its connections.
+    fn refresh_member(&mut self, peer: PeerId) {
+        let node = node_id(&peer);
+        let best = self
+            .connections
+            .values()
+            .filter(|connection| connection.peer == peer && !connection.cancel.is_cancelled())
+            .filter_map(|connection| Some((connection, connection.hello.clone()?)))
+            .max_by_key(|(connection, _)| connection.preferred);
+        let mut members = self.net.members.write().unwrap_or_else(PoisonError::into_inner);
+        match best {
+            Some((connection, hello)) => {
+                let before = members.get(&node);
+                let news = before.is_none_or(|member| member.contact.hello != hello);
+                let contact = Contact {
+                    node,
+                    hello: hello.clone(),
+                    address: connection.address.clone(),
+                    latency: before.and_then(|member| member.contact.latency),
+                    since: before.map_or_else(Instant::now, |member| member.contact.since),
+                };
+                let (opener, control) = (connection.opener.clone(), connection.control.clone());
+                members.insert(node, Member { contact, opener, control });
+                if news {
+                    self.outbox.push_back(Event::Up { node, hello });
+                }
+            }
+            None => {
+                if members.remove(&node).is_some() {
+                    self.outbox.push_back(Event::Down { node });
+                }
+            }
+        }
+    }
+
+    fn on_stream(&mut self, inbound: Inbound) {
+        let Some(connection) = self.connections.get(&inbound.connection) else { return };
+        let (cancel, id) = (connection.cancel.clone(), inbound.connection);
+        let from = node_id(&inbound.peer);
+        if inbound.protocol == CONTROL {
+            let (reports, permit) = (self.reports.clone(), inbound.permit);
+            let read = control::read(inbound.stream.compat(), id, reports);
+            tokio::spawn(async move {
+                cancel.run_until_cancelled(read).await;
+                drop(permit);
+            });
+        } else {
+            let serve = data::serve(inbound.stream, inbound.permit, id, from, self.serve.clone());
+            tokio::spawn(async move { cancel.run_until_cancelled(serve).await });
+        }
+    }
+
+    // ---- what members say ------------------------------------------------------------
+
+    fn on_heard(&mut self, id: ConnectionId, heard: Heard) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let peer = connection.peer;
+        match heard {
+            Heard::Hello(hello) => {
+                let listening = reachable(&hello.addresses, &connection.address);
+                connection.hello = Some(hello);
+                self.learn(peer, listening);
+                self.refresh_member(peer);
+                self.introduce(id);
+            }
+            Heard::Contacts(contacts) => {
+                for (node, addresses) in contacts {
+                    if let Some(peer) = super::peer_id(&node) {
+                        self.learn(peer, addresses);
+                    }
+                }
+            }
+            Heard::Flight(message) => {
+                self.outbox.push_back(Event::Message { from: node_id(&peer), message });
+            }
+            Heard::Ping(number) => drop(connection.control.try_send(control::encode_answer(number))),
+            Heard::Beat => {}
+            Heard::Latency(latency) => {
+                let mut members = self.net.members.write().unwrap_or_else(PoisonError::into_inner);
+                if let Some(member) = members.get_mut(&node_id(&peer)) {
+                    member.contact.latency = Some(latency);
+                }
+            }
+            Heard::Over(why) => {
+                tracing::debug!(node = %node_id(&peer), why, "the control stream is over");
+                self.close(id);
+                self.refresh_member(peer);
+            }
+        }
+    }
+
+    /// Tells a new member of the others.
+    fn introduce(&self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let others = self.connections.values().filter(|other| other.peer != connection.peer);
+        let contacts: Vec<_> = others
+            .filter_map(|other| Some((node_id(&other.peer), reachable(&other.hello.as_ref()?.addresses, &other.address))))
+            .collect();
+        if !contacts.is_empty() {
+            connection.control.try_send(control::encode_contacts(&contacts)).ok();
+        }
+    }
+
+    // ---- finding members -------------------------------------------------------------
+
+    fn configure(&mut self, mut address: Multiaddr) {
+        match address.pop() {
+            Some(Protocol::P2p(peer)) => self.learn_as(peer, vec![address], true),
+            Some(other) => self.nameless.push((address.with(other), None, Instant::now())),
+            None => {}
+        }
+    }
+
+    fn learn(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        self.learn_as(peer, addresses, false);
+    }
+
+    fn learn_as(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, configured: bool) {
+        if peer == self.me || (self.book.len() >= MAX_BOOK && !self.book.contains_key(&peer)) {
+            return;
+        }
+        let polite = if self.me < peer { Duration::ZERO } else { POLITE };
+        let known = self.book.entry(peer).or_insert(Known {
+            addresses: Vec::new(),
+            configured,
+            failures: 0,
+            dial_at: Instant::now() + polite,
+        });
+        known.configured |= configured;
+        for address in addresses {
+            if !known.addresses.contains(&address) && known.addresses.len() < 16 {
+                known.addresses.push(address);
+                known.dial_at = known.dial_at.min(Instant::now() + polite);
+            }
+        }
+        self.dial_due();
+    }
+
+    fn dial_due(&mut self) {
+        let now = Instant::now();
+        let connected = |site: &Self, peer: &PeerId| {
+            site.connections.values().any(|connection| connection.peer == *peer)
+        };
+        let due: Vec<PeerId> = self
+            .book
+            .iter()
+            .filter(|(peer, known)| known.dial_at <= now && !connected(self, peer))
+            .filter(|(peer, _)| self.banned.get(*peer).is_none_or(|until| *until <= now))
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in due {
+            let Some(known) = self.book.get_mut(&peer) else { continue };
+            known.dial_at = now + REDIAL[(known.failures as usize).min(REDIAL.len() - 1)].max(HANDSHAKE / 4);
+            let options = DialOpts::peer_id(peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(known.addresses.clone())
+                .allocate_new_port()
+                .build();
+            self.swarm.dial(options).ok();
+        }
+        for index in 0..self.nameless.len() {
+            let (address, peer, at) = self.nameless[index].clone();
+            if at > now || peer.is_some_and(|peer| peer == self.me || connected(self, &peer)) {
+                continue;
+            }
+            self.nameless[index].2 = now + REDIAL[2];
+            let options = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
+            self.dialing.insert(options.connection_id(), index);
+            self.swarm.dial(options).ok();
+        }
+    }
+
+    fn on_dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: &swarm::DialError) {
+        if let Some(index) = self.dialing.remove(&id) {
+            let address = self.nameless[index].0.clone();
+            if matches!(error, swarm::DialError::LocalPeerId { .. }) {
+                self.nameless[index].1 = Some(self.me);
+                return;
+            }
+            self.nameless[index].2 = Instant::now() + REDIAL[1];
+            tracing::info!(%address, error = %causes(error), "a configured peer cannot be reached");
+        }
+        let Some(peer) = peer else { return };
+        tracing::debug!(%peer, error = %causes(error), "dialing failed");
+        if let Some(known) = self.book.get_mut(&peer) {
+            known.failures += 1;
+            known.dial_at = Instant::now() + REDIAL[(known.failures as usize - 1).min(REDIAL.len() - 1)];
+            if known.failures >= FORGET_AFTER && !known.configured {
+                self.book.remove(&peer);
+            }
+        }
+    }
+
+    fn break_with(&mut self, peer: PeerId) {
+        let of_peer = self.connections.iter().filter(|(_, connection)| connection.peer == peer);
+        for id in of_peer.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.close(id);
+        }
+        self.refresh_member(peer);
+    }
+
+    fn ban(&mut self, peer: PeerId) {
+        self.banned.insert(peer, Instant::now() + BAN);
+        self.break_with(peer);
+    }
+}
+
+fn is_loopback(address: &Multiaddr) -> bool {
+    address.iter().any(|part| match part {
+        Protocol::Ip4(ip) => ip.is_loopback(),
+        Protocol::Ip6(ip) => ip.is_loopback(),
+        _ => false,
+    })
+}
+
+/// The addresses of a member as seen from here: those that it names, and its ports at the address
+/// that its connection came from.
+fn reachable(named: &[Multiaddr], seen: &Multiaddr) -> Vec<Multiaddr> {
+    let ip = seen.iter().next();
+    let ports = named.iter().flat_map(|address| address.iter().collect::<Vec<_>>()).filter_map(|part| match part {
+        Protocol::Tcp(port) => Some(port),
+        _ => None,
+    });
+    let observed = ports.take(1).filter_map(|port| {
+        let ip = ip.clone().filter(|ip| matches!(ip, Protocol::Ip4(_) | Protocol::Ip6(_)))?;
+        Some(Multiaddr::empty().with(ip).with(Protocol::Tcp(port)))
+    });
+    let mut all: Vec<Multiaddr> = observed.collect();
+    for address in named {
+        if !all.contains(address) {
+            all.push(address.clone());
+        }
+    }
+    all
+}
+
+/// An error with its causes: libp2p's own display leaves them out.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut at = error.source();
+    while let Some(cause) = at {
+        text = format!("{text}: {cause}");
+        at = cause.source();
+    }
+    text
+}

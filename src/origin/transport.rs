@@ -1,0 +1,128 @@
+//! HTTP under the object stores: hyper's client over metered connections.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
+    HttpResponseBody, HttpService,
+};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use super::meter::{Meter, Metered};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// A connection that is not there after this is tried again.
+const CONNECT: Duration = Duration::from_secs(4);
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Opens TCP connections whose bytes are counted.
+#[derive(Debug, Clone)]
+struct MeteredConnector {
+    tcp: TcpConnector,
+    meter: Arc<Meter>,
+}
+
+impl Service<Uri> for MeteredConnector {
+    type Response = TokioIo<Metered<TcpStream>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.tcp.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.tcp.call(uri);
+        let meter = self.meter.clone();
+        Box::pin(async move { Ok(TokioIo::new(Metered::new(connecting.await?.into_inner(), meter))) })
+    }
+}
+
+/// The certificates of the system, read once. A machine without any still reaches plain HTTP.
+fn tls() -> Arc<rustls::ClientConfig> {
+    static TLS: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
+    let make = || {
+        let mut roots = rustls::RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map(|config| config.with_root_certificates(roots).with_no_client_auth());
+        // The provider and the versions are fixed here, so this cannot fail.
+        Arc::new(config.expect("the default protocol versions fit the default provider"))
+    };
+    TLS.get_or_init(make).clone()
+}
+
+/// A pooled HTTP client with a meter of its own.
+#[derive(Debug, Clone)]
+pub(super) struct MeteredHttp {
+    client: Client<HttpsConnector<MeteredConnector>, HttpRequestBody>,
+}
+
+impl MeteredHttp {
+    pub(super) fn new(meter: Arc<Meter>) -> Self {
+        let mut tcp = TcpConnector::new();
+        tcp.enforce_http(false); // the TLS layer above passes https addresses down
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT));
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config((*tls()).clone())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(MeteredConnector { tcp, meter });
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .build(https);
+        Self { client }
+    }
+}
+
+#[async_trait::async_trait]
+impl HttpService for MeteredHttp {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let response = self.client.request(request).await.map_err(|error| {
+            let kind = if error.is_connect() { HttpErrorKind::Connect } else { kind_of(&error) };
+            HttpError::new(kind, error)
+        })?;
+        let (parts, body) = response.into_parts();
+        let body = HttpResponseBody::new(body.map_err(|error| HttpError::new(kind_of(&error), error)));
+        Ok(HttpResponse::from_parts(parts, body))
+    }
+}
+
+impl HttpConnector for MeteredHttp {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+fn kind_of(error: &(dyn StdError + 'static)) -> HttpErrorKind {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && error.kind() == io::ErrorKind::TimedOut
+        {
+            return HttpErrorKind::Timeout;
+        }
+        at = error.source();
+    }
+    HttpErrorKind::Interrupted
+}
