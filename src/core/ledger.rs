@@ -188,6 +188,11 @@ impl Ledger {
         changed.into_iter().filter_map(|key| Some((key.clone(), self.rows.get(&key)?.clone()))).collect()
     }
 
+    /// Marks a row to be written down again.
+    pub fn touch(&mut self, key: &RowKey) {
+        self.changed.insert(key.clone());
+    }
+
     /// The rows from this hour on, oldest first.
     pub fn since(&self, hour: u32) -> impl Iterator<Item = (&RowKey, &Row)> {
         self.rows.range(RowKey { hour, package: String::new() }..)

@@ -25,7 +25,7 @@ const MAX_REQUEST: usize = 1 << 20;
 /// The longest header, in bytes.
 const MAX_RESPONSE: usize = 4 << 10;
 /// Without a byte for so long, an answer is given up.
-const SILENCE: Duration = Duration::from_secs(3);
+pub const SILENCE: Duration = Duration::from_secs(3);
 /// A client that reads nothing for so long is let go.
 const STUCK: Duration = Duration::from_secs(10);
 /// Idle streams kept for each connection.
@@ -201,10 +201,15 @@ impl Answer {
 }
 
 /// Asks a member.
-pub(super) async fn ask(opener: &Opener, pool: &Arc<Pool>, request: &Request) -> Result<Answer, AskError> {
+pub(super) async fn ask(
+    opener: &Opener,
+    pool: &Arc<Pool>,
+    request: &Request,
+    patience: Duration,
+) -> Result<Answer, AskError> {
     if let Some(line) = pool.take(opener.connection) {
         // The other end may have closed it meanwhile; then a new one is opened.
-        if let Ok(answer) = ask_on(line, pool, request).await {
+        if let Ok(answer) = ask_on(line, pool, request, patience).await {
             return Ok(answer);
         }
     }
@@ -212,16 +217,21 @@ pub(super) async fn ask(opener: &Opener, pool: &Arc<Pool>, request: &Request) ->
     let (stream, permit) =
         open.await.map_err(|_| AskError::Silent)?.map_err(|error| AskError::Broken(io::Error::other(error)))?;
     let line = Line { io: stream.compat(), connection: opener.connection, _permit: permit };
-    ask_on(line, pool, request).await
+    ask_on(line, pool, request, patience).await
 }
 
-async fn ask_on(mut line: Line, pool: &Arc<Pool>, request: &Request) -> Result<Answer, AskError> {
+async fn ask_on(
+    mut line: Line,
+    pool: &Arc<Pool>,
+    request: &Request,
+    patience: Duration,
+) -> Result<Answer, AskError> {
     let exchange = async {
         frame::write(&mut line.io, request).await?;
         line.io.flush().await?;
         let response = frame::read::<Response, _>(&mut line.io, MAX_RESPONSE).await?;
         response.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
     };
-    let response = tokio::time::timeout(SILENCE, exchange).await.map_err(|_| AskError::Silent)??;
+    let response = tokio::time::timeout(patience, exchange).await.map_err(|_| AskError::Silent)??;
     Ok(Answer { left: response.length, response, line, pool: pool.clone() })
 }

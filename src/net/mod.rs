@@ -24,14 +24,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use libp2p::Multiaddr;
 
 use crate::core::id::{NodeId, SiteName};
 
 pub use control::Hello;
 pub use data::{Answer, AskError, Reply, Serve};
 pub use identity::{load_identity, node_id, peer_id};
-pub use member::SiteKey;
+pub use libp2p::Multiaddr;
+pub use member::{SiteKey, SiteKeyError};
 pub use site::{Contact, Event, Net};
 
 /// What the network needs to know.

@@ -140,13 +140,26 @@ impl Net {
         }
     }
 
-    /// Asks a member for data.
+    /// Asks a member for data that it has at hand.
     ///
     /// # Errors
     /// [`AskError`].
     pub async fn ask(&self, node: &NodeId, request: &Request) -> Result<Answer, AskError> {
+        self.ask_patiently(node, request, data::SILENCE).await
+    }
+
+    /// Asks a member for something that it may have to get first, and waits so long for it.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn ask_patiently(
+        &self,
+        node: &NodeId,
+        request: &Request,
+        patience: Duration,
+    ) -> Result<Answer, AskError> {
         let member = self.member(node).ok_or(AskError::Gone)?;
-        data::ask(&member.opener, &self.pool, request).await
+        data::ask(&member.opener, &self.pool, request, patience).await
     }
 
     /// Breaks with a member that lies.

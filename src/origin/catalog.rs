@@ -86,6 +86,12 @@ impl Catalog {
             .flat_map(|(name, versions)| versions.iter().map(move |(version, it)| (name, version, it)))
     }
 
+    /// The first version that is this blob, as `NAME@VERSION`.
+    pub fn label_of(&self, blob: &BlobId) -> Option<String> {
+        let found = self.packages().find(|(_, _, it)| it.blob == *blob);
+        found.map(|(name, version, _)| format!("{name}@{version}"))
+    }
+
     /// Whether it is past its time.
     pub fn is_expired(&self) -> bool {
         self.expires < Timestamp::now()

@@ -1,0 +1,177 @@
+//! The ledger, kept: booked where bytes are metered, written down every second.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::core::id::BlobId;
+use crate::core::ledger::{Arrival, Ledger, Row, RowKey, Source, Totals, WanReason};
+
+/// A kill loses at most so much of the books.
+const EVERY: Duration = Duration::from_secs(1);
+/// Rows are kept for so many days.
+const DAYS: u32 = 400;
+const CACHE: u64 = 2 << 20;
+
+#[derive(Debug, Default)]
+struct State {
+    ledger: Ledger,
+    /// Chunks that came while a client was reading their blob, and that it was not handed yet.
+    arrivals: HashMap<BlobId, HashMap<u32, Arrival>>,
+}
+
+/// The node's books.
+#[derive(Debug)]
+pub struct Books {
+    state: Mutex<State>,
+    db: sled::Db,
+}
+
+/// Hours since the epoch.
+pub fn hour_now() -> u32 {
+    (jiff::Timestamp::now().as_second() / 3600).max(0) as u32
+}
+
+fn row_key(label: &str) -> RowKey {
+    RowKey { hour: hour_now(), package: label.to_owned() }
+}
+
+/// Rows sort by hour, then package, in the file as in memory.
+fn encode(key: &RowKey) -> Vec<u8> {
+    [&key.hour.to_be_bytes()[..], key.package.as_bytes()].concat()
+}
+
+fn decode(key: &[u8]) -> Option<RowKey> {
+    let (hour, package) = key.split_at_checked(4)?;
+    let hour = u32::from_be_bytes(hour.try_into().ok()?);
+    Some(RowKey { hour, package: String::from_utf8(package.to_vec()).ok()? })
+}
+
+impl Books {
+    /// Opens the books in a folder; damaged ones are put aside, with a warning, not lost.
+    ///
+    /// # Errors
+    /// In words, if the folder cannot be used.
+    pub fn open(dir: &Path) -> Result<Self, String> {
+        let open = || sled::Config::new().path(dir).cache_capacity(CACHE).flush_every_ms(None).open();
+        let db = open().or_else(|error| {
+            let aside = dir.with_extension("damaged");
+            tracing::error!(%error, kept = %aside.display(), "the ledger is damaged; put aside, and begun anew");
+            std::fs::remove_dir_all(&aside).ok();
+            std::fs::rename(dir, &aside).ok();
+            open()
+        });
+        let db = db.map_err(|error| format!("{}: {error}", dir.display()))?;
+        let rows = db.iter().flatten().filter_map(|(key, row)| {
+            Some((decode(&key)?, serde_json::from_slice::<Row>(&row).ok()?))
+        });
+        let ledger = Ledger::restore(rows);
+        Ok(Self { state: Mutex::new(State { ledger, arrivals: HashMap::new() }), db })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn wire(&self, label: &str, reason: WanReason, bytes: u64) {
+        self.state().ledger.wire(&row_key(label), reason, bytes);
+    }
+
+    pub(super) fn duplicate(&self, label: &str, bytes: u64) {
+        self.state().ledger.duplicate(&row_key(label), bytes);
+    }
+
+    /// A verified chunk came; `read` says that a client waits for its blob.
+    pub(super) fn arrived(&self, blob: BlobId, chunk: u32, label: &str, source: Source, bytes: u64, read: bool) {
+        let mut state = self.state();
+        let arrival = state.ledger.arrived(row_key(label), source, bytes);
+        if read {
+            state.arrivals.entry(blob).or_default().insert(chunk, arrival);
+        }
+    }
+
+    /// A client was handed bytes of a chunk.
+    pub(super) fn delivered(&self, blob: &BlobId, chunk: u32, label: &str, bytes: u64) {
+        let mut state = self.state();
+        let state = &mut *state;
+        let arrival = state.arrivals.get_mut(blob).and_then(|arrivals| arrivals.get_mut(&chunk));
+        state.ledger.delivered(&row_key(label), arrival, bytes);
+    }
+
+    /// No client reads this blob any more, or yet: what came before was held before.
+    pub(super) fn settle(&self, blob: &BlobId) {
+        self.state().arrivals.remove(blob);
+    }
+
+    /// The rows of the last so many hours (all, if `None`).
+    pub fn rows(&self, hours: Option<u32>) -> Vec<(RowKey, Row)> {
+        let since = hours.map_or(0, |hours| hour_now().saturating_sub(hours));
+        self.state().ledger.since(since).map(|(key, row)| (key.clone(), row.clone())).collect()
+    }
+
+    /// The sum of all rows.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        self.state().ledger.since(0).for_each(|(_, row)| totals.add(&row.totals));
+        totals
+    }
+
+    /// Writes down what changed.
+    pub fn flush(&self) {
+        let (changed, forgotten) = {
+            let mut state = self.state();
+            let forgotten = state.ledger.forget_before(hour_now().saturating_sub(DAYS * 24));
+            (state.ledger.take_changed(), forgotten)
+        };
+        if changed.is_empty() && forgotten.is_empty() {
+            return;
+        }
+        let mut batch = sled::Batch::default();
+        for (key, row) in &changed {
+            if let Ok(row) = serde_json::to_vec(row) {
+                batch.insert(encode(key), row);
+            }
+        }
+        forgotten.iter().for_each(|key| batch.remove(encode(key)));
+        if let Err(error) = self.db.apply_batch(batch).and_then(|()| self.db.flush()) {
+            tracing::error!(%error, "the ledger could not be written; its rows are kept in memory");
+            changed.iter().for_each(|(key, _)| self.state().ledger.touch(key));
+        }
+    }
+}
+
+/// Writes the books down every second, for as long as the agent runs.
+pub(super) async fn keep(books: Arc<Books>) {
+    let mut tick = tokio::time::interval(EVERY);
+    loop {
+        tick.tick().await;
+        let books = books.clone();
+        super::blocking(move || books.flush()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_survive_a_restart() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("ledger");
+        let books = Books::open(&path).expect("a fresh folder");
+        let blob = BlobId::of(b"b");
+        books.wire("p@1", WanReason::Cold, 110);
+        books.arrived(blob, 0, "p@1", Source::Wan, 100, true);
+        books.delivered(&blob, 0, "p@1", 100);
+        books.settle(&blob);
+        books.delivered(&blob, 0, "p@1", 50);
+        books.flush();
+        let before = books.totals();
+        drop(books);
+        let totals = Books::open(&path).expect("its own folder").totals();
+        assert_eq!(totals, before);
+        assert!(totals.balances());
+        assert_eq!((totals.delivered, totals.wan, totals.local, totals.wan_wire), (150, 100, 50, 110));
+    }
+}

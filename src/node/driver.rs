@@ -1,0 +1,246 @@
+//! The task that owns the coordinator.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::wan::WanFlight;
+use super::{Node, blocking, peers, wan};
+use crate::core::chunkset::ChunkSet;
+use crate::core::flight::{self, Coordinator, Effect, Failure, FailureKind, FlightView, Input, Shelf};
+use crate::core::id::{BlobId, NodeId};
+use crate::core::manifest::Manifest;
+use crate::core::pace::Pace;
+use crate::core::swarm::BatchEnd;
+use crate::net::Event;
+use crate::origin::Origin;
+use crate::store::{Blob, Store, StoreError};
+
+/// Inputs handled before others get their turn.
+const BURST: usize = 64;
+
+/// Everything that runs for one flight.
+#[derive(Default)]
+struct Running {
+    wan: Option<Arc<WanFlight>>,
+    runs: Vec<AbortHandle>,
+    fetches: Vec<AbortHandle>,
+    blob: Option<Arc<dyn Blob>>,
+}
+
+/// The coordinator's hands.
+pub(super) struct Driver {
+    node: Node,
+    coordinator: Coordinator,
+    origin: Origin,
+    pace: Option<Arc<tokio::sync::Mutex<Pace>>>,
+    running: HashMap<BlobId, Running>,
+    views: Arc<Mutex<Vec<FlightView>>>,
+    tasks: JoinSet<()>,
+}
+
+/// What the store holds, as the coordinator asks for it.
+struct Disk<'a>(&'a dyn Store);
+
+impl Shelf for Disk<'_> {
+    fn holding(&self, blob: &BlobId) -> Option<(Arc<Manifest>, ChunkSet)> {
+        self.0.get(blob).map(|blob| (blob.manifest().clone(), blob.held()))
+    }
+}
+
+impl Driver {
+    pub(super) fn new(node: &Node, settings: flight::Config, origin: Origin) -> Self {
+        let now = Instant::now();
+        let limit = node.inner.config.wan_limit;
+        Self {
+            coordinator: Coordinator::new(now, node.me(), settings),
+            origin,
+            pace: limit.map(|rate| Arc::new(tokio::sync::Mutex::new(Pace::new(now, rate)))),
+            running: HashMap::new(),
+            views: node.inner.views.clone(),
+            node: node.clone(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, mut events: mpsc::Receiver<Event>) {
+        loop {
+            let deadline = self.coordinator.deadline();
+            let wake = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                input = inputs.recv() => match input {
+                    Some(input) => self.handle(input),
+                    None => return,
+                },
+                event = events.recv() => match event {
+                    Some(event) => self.on_event(event),
+                    None => return,
+                },
+                Some(_) = self.tasks.join_next() => {}
+                () = wake => self.handle(Input::Tick),
+            }
+            for _ in 0..BURST {
+                let Ok(input) = inputs.try_recv() else { break };
+                self.handle(input);
+            }
+            self.show();
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Up { node, hello } => self.handle(Input::Joined { node, weight: hello.weight }),
+            Event::Down { node } => self.handle(Input::Left { node }),
+            Event::Message { from, message } => self.handle(Input::Message { from, message }),
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        if let Input::Stored { blob, .. } = &input {
+            self.node.inner.live.came(blob);
+        }
+        let store = self.node.inner.store.clone();
+        self.coordinator.handle(Instant::now(), input, &Disk(&*store));
+        while let Some(effect) = self.coordinator.poll() {
+            self.perform(effect);
+        }
+    }
+
+    /// For `status` and the API.
+    fn show(&self) {
+        if let Ok(mut views) = self.views.lock() {
+            views.clear();
+            views.extend(self.coordinator.flights());
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => self.node.inner.net.send(&to, &message),
+            Effect::FetchManifest { blob, manifest, from } => self.fetch_manifest(blob, manifest, from),
+            Effect::FetchWan { blob, run, chunks, reason } => {
+                tracing::debug!(%blob, run, chunks = chunks.len(), reason = reason.as_str(), "pulling over the WAN");
+                let (Some(handle), Ok(wan)) = (self.blob(&blob), self.wan(blob)) else { return };
+                let order = wan::Run { blob, run, chunks, reason };
+                let work = wan::pull(self.node.clone(), wan, handle, order, self.pace.clone());
+                let abort = self.tasks.spawn(work);
+                self.running.entry(blob).or_default().runs.push(abort);
+            }
+            Effect::StopWan { blob } => {
+                if let Some(running) = self.running.get_mut(&blob) {
+                    running.runs.drain(..).for_each(|run| run.abort());
+                    // Its connections end with it, so that nothing more comes over them.
+                    running.wan = None;
+                }
+            }
+            Effect::FetchPeer { blob, batch, source, chunks } => {
+                let Some(handle) = self.blob(&blob) else { return };
+                let work = peers::fetch(self.node.clone(), handle, batch, source, chunks);
+                let abort = self.tasks.spawn(work);
+                let fetches = &mut self.running.entry(blob).or_default().fetches;
+                fetches.retain(|fetch| !fetch.is_finished());
+                fetches.push(abort);
+            }
+            Effect::Duplicate { blob, bytes } => self.node.inner.books.duplicate(&self.node.label(&blob), bytes),
+            Effect::Ended { blob, result } => {
+                if let Err(failure) = &result {
+                    tracing::warn!(%blob, why = failure.why, "a flight failed");
+                }
+                self.finish(blob);
+                self.node.inner.live.ended(&blob, result);
+            }
+            Effect::Over { blob } => {
+                self.finish(blob);
+                if let Some(running) = self.running.remove(&blob) {
+                    running.runs.iter().chain(&running.fetches).for_each(AbortHandle::abort);
+                }
+            }
+        }
+    }
+
+    fn blob(&mut self, blob: &BlobId) -> Option<Arc<dyn Blob>> {
+        let running = self.running.entry(*blob).or_default();
+        if running.blob.is_none() {
+            running.blob = self.node.inner.store.get(blob);
+        }
+        running.blob.clone()
+    }
+
+    fn wan(&mut self, blob: BlobId) -> Result<Arc<WanFlight>, crate::origin::OriginError> {
+        let running = self.running.entry(blob).or_default();
+        if let Some(wan) = &running.wan {
+            return Ok(wan.clone());
+        }
+        let wan = Arc::new(WanFlight::new(self.origin.separate()?, self.node.label(&blob)));
+        running.wan = Some(wan.clone());
+        Ok(wan)
+    }
+
+    /// Makes a complete blob durable, in the background.
+    fn finish(&mut self, blob: BlobId) {
+        let Some(handle) = self.running.get(&blob).and_then(|running| running.blob.clone()) else { return };
+        if handle.held().len() == handle.manifest().count() {
+            self.tasks.spawn(async move {
+                if let Some(Err(error)) = blocking(move || handle.finish()).await {
+                    tracing::error!(%blob, %error, "a complete blob could not be made durable");
+                }
+            });
+        }
+    }
+
+    fn fetch_manifest(&mut self, blob: BlobId, id: crate::core::id::ManifestId, from: Option<NodeId>) {
+        let node = self.node.clone();
+        let wan = if from.is_none() { Some(self.wan(blob)) } else { None };
+        let work = async move {
+            let fetched = match (from, wan) {
+                (Some(from), _) => peers::manifest(&node, from, blob, id).await,
+                (None, Some(Ok(wan))) => wan::manifest(&node, &wan, id).await,
+                (None, Some(Err(error))) => Err(Failure { why: error.to_string(), kind: FailureKind::Permanent }),
+                (None, None) => return,
+            };
+            let result = match fetched {
+                Ok(manifest) => open(&node, manifest).await,
+                Err(failure) => Err(failure),
+            };
+            node.inner.live.came(&blob);
+            node.inner.inputs.send(Input::Manifest { blob, result }).await.ok();
+        };
+        let abort = self.tasks.spawn(work);
+        self.running.entry(blob).or_default().fetches.push(abort);
+    }
+}
+
+/// Opens the blob in the store, so that chunks have a place to go.
+async fn open(node: &Node, manifest: Arc<Manifest>) -> Result<(Arc<Manifest>, ChunkSet), Failure> {
+    let store = node.inner.store.clone();
+    let opened = blocking(move || store.open(&manifest)).await;
+    match opened {
+        Some(Ok(blob)) => Ok((blob.manifest().clone(), blob.held())),
+        Some(Err(error)) => Err(local_failure(&error)),
+        None => Err(Failure { why: "the store stopped".into(), kind: FailureKind::Local }),
+    }
+}
+
+/// A failure of this node's disk: another node may fare better.
+pub(super) fn local_failure(error: &StoreError) -> Failure {
+    Failure { why: error.to_string(), kind: FailureKind::Local }
+}
+
+/// A batch that could not be written says that of this node, not of its source.
+pub(super) const UNWRITTEN: BatchEnd = BatchEnd::Busy;
+
+impl Node {
+    /// How the ledger calls a blob.
+    pub(super) fn label(&self, blob: &BlobId) -> String {
+        let catalog = self.inner.catalog.current();
+        catalog.and_then(|catalog| catalog.label_of(blob)).unwrap_or_else(|| format!("({})", blob.short()))
+    }
+}

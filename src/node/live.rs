@@ -1,0 +1,127 @@
+//! Who waits for what: clients of this node, and the news that wake them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::core::flight::{Failure, Input};
+use crate::core::id::{BlobId, ManifestId};
+
+/// What a waiting client is told.
+#[derive(Debug, Clone, Default)]
+pub(super) struct News {
+    /// Counts chunks that came.
+    pub(super) chunks: u64,
+    /// How the flight ended, if it did.
+    pub(super) end: Option<Result<(), Failure>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    clients: usize,
+    news: watch::Sender<News>,
+}
+
+/// The blobs that clients of this node wait for.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    waiting: Mutex<HashMap<BlobId, Waiting>>,
+}
+
+impl Live {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<BlobId, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client begins to read a blob. `first` is called if no other client is reading it.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        blob: BlobId,
+        inputs: mpsc::Sender<Input>,
+        first: impl FnOnce(),
+        last: impl FnOnce() + Send + 'static,
+    ) -> Ticket {
+        let mut waiting = self.waiting();
+        let entry = waiting
+            .entry(blob)
+            .or_insert_with(|| Waiting { clients: 0, news: watch::Sender::new(News::default()) });
+        if entry.clients == 0 {
+            first();
+        }
+        entry.clients += 1;
+        let news = entry.news.subscribe();
+        Ticket { live: self.clone(), blob, news, inputs, wanted: false, last: Some(Box::new(last)) }
+    }
+
+    pub(super) fn is_read(&self, blob: &BlobId) -> bool {
+        self.waiting().contains_key(blob)
+    }
+
+    /// Chunks came.
+    pub(super) fn came(&self, blob: &BlobId) {
+        if let Some(entry) = self.waiting().get(blob) {
+            entry.news.send_modify(|news| news.chunks += 1);
+        }
+    }
+
+    /// The flight ended, well or not.
+    pub(super) fn ended(&self, blob: &BlobId, result: Result<(), Failure>) {
+        if let Some(entry) = self.waiting().get(blob) {
+            entry.news.send_modify(|news| news.end = Some(result));
+        }
+    }
+}
+
+/// One client's interest in a blob. Dropping it takes this client out, and no other.
+pub(super) struct Ticket {
+    live: Arc<Live>,
+    blob: BlobId,
+    pub(super) news: watch::Receiver<News>,
+    inputs: mpsc::Sender<Input>,
+    wanted: bool,
+    last: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Ticket {
+    /// Makes the node fetch what is missing.
+    pub(super) async fn want(&mut self, manifest: ManifestId) {
+        // A flight that ended before is begun anew.
+        if let Some(entry) = self.live.waiting().get(&self.blob) {
+            entry.news.send_modify(|news| news.end = None);
+        }
+        self.news.mark_unchanged();
+        self.wanted = true;
+        self.inputs.send(Input::Want { blob: self.blob, manifest }).await.ok();
+    }
+
+    pub(super) fn wants(&self) -> bool {
+        self.wanted
+    }
+
+    pub(super) async fn say(&self, input: Input) {
+        self.inputs.send(input).await.ok();
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut waiting = self.live.waiting();
+        let Some(entry) = waiting.get_mut(&self.blob) else { return };
+        entry.clients -= 1;
+        if entry.clients > 0 {
+            return;
+        }
+        waiting.remove(&self.blob);
+        drop(waiting);
+        if let Some(last) = self.last.take() {
+            last();
+        }
+        let (inputs, blob) = (self.inputs.clone(), self.blob);
+        if inputs.try_send(Input::Unwant { blob }).is_err()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move { inputs.send(Input::Unwant { blob }).await });
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The agent: drives the coordinator. Effects become calls, results become inputs.
+//!
+//! One task ([`driver`]) owns the coordinator and never waits for anything but its next input;
+//! whatever takes time runs in tasks of its own ([`wan`], [`peers`]) that report back through a
+//! bounded queue. Clients read through a [`reader`], which only ever waits for chunks to be in
+//! the store: who brings them, and how, is none of its business.
+
+pub mod books;
+pub mod catalog;
+mod driver;
+mod live;
+mod peers;
+pub mod reader;
+pub mod report;
+mod serve;
+mod wan;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::core::bitrate::{Rate, Size};
+use crate::core::flight::{self, FlightView, Input};
+use crate::core::id::{NodeId, SiteName};
+use crate::net::{self, Multiaddr, Net, NetError, SiteKey, SiteKeyError};
+use crate::origin::{Address, Keeper, Origin, OriginError};
+use crate::store::{DiskStore, Limits, Store, StoreError};
+
+use books::Books;
+use catalog::CatalogService;
+use live::Live;
+
+/// What an agent needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The site's name.
+    pub site: SiteName,
+    /// What its members share.
+    pub site_key: SiteKey,
+    /// Where packages come from.
+    pub origin: Address,
+    /// The origin's root of trust.
+    pub trust: Bytes,
+    /// Where everything is kept.
+    pub state_dir: PathBuf,
+    /// The swarm port.
+    pub listen: SocketAddr,
+    /// Members to reach without multicast.
+    pub peers: Vec<Multiaddr>,
+    /// Find members by multicast.
+    pub mdns: bool,
+    /// The most that this node takes from the WAN.
+    pub wan_limit: Option<Rate>,
+    /// The most that the cache takes.
+    pub cache_size: Size,
+    /// What stays free on the disk.
+    pub disk_reserve: Size,
+    /// How often the site asks for a newer catalog.
+    pub catalog_interval: Duration,
+    /// This node's weight in the ranking of leads.
+    pub weight: u32,
+}
+
+/// Why an agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The network.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The origin or the root of trust.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    /// The site key.
+    #[error(transparent)]
+    SiteKey(#[from] SiteKeyError),
+    /// The ledger.
+    #[error("the ledger cannot be opened: {0}")]
+    Books(String),
+}
+
+/// A running agent. Cheap to clone.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    me: NodeId,
+    net: Net,
+    store: Arc<dyn Store>,
+    books: Arc<Books>,
+    catalog: Arc<CatalogService>,
+    live: Arc<Live>,
+    inputs: mpsc::Sender<Input>,
+    views: Arc<std::sync::Mutex<Vec<FlightView>>>,
+    started: Instant,
+    tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("me", &self.inner.me).finish_non_exhaustive()
+    }
+}
+
+/// Inputs that wait for the driver.
+const INPUTS: usize = 1024;
+
+impl Node {
+    /// Starts an agent.
+    ///
+    /// # Errors
+    /// [`StartError`]: what is wrong, and what to do about it.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        std::fs::create_dir_all(&config.state_dir).map_err(|error| {
+            StoreError::Unusable(format!("cannot use the state directory {}: {error}", config.state_dir.display()))
+        })?;
+        let limits = Limits { quota: config.cache_size.0, reserve: config.disk_reserve.0 };
+        let dir = config.state_dir.clone();
+        let store = tokio::task::spawn_blocking(move || DiskStore::open(&dir, limits)).await;
+        let store = store.map_err(|error| StoreError::Unusable(error.to_string()))??;
+        let store: Arc<dyn Store> = Arc::new(Arc::new(store));
+        let books = Arc::new(Books::open(&config.state_dir.join("ledger")).map_err(StartError::Books)?);
+        let origin = Origin::open(&config.origin)?;
+        let keeper = Keeper::open(&config.state_dir.join("catalog"), config.trust.clone()).await?;
+        let settings = flight::Config {
+            weight: config.weight,
+            settle: settle(&config),
+            ..flight::Config::default()
+        };
+        let server = Arc::new(serve::Server::default());
+        let network = net::Config {
+            site: config.site.clone(),
+            key: config.site_key.clone(),
+            listen: config.listen,
+            peers: config.peers.clone(),
+            mdns: config.mdns,
+            weight: config.weight,
+        };
+        let (net, events) = net::start(&config.state_dir, network, server.clone()).await?;
+        let (inputs, queue) = mpsc::channel(INPUTS);
+        let catalog = CatalogService::new(keeper, origin.clone(), net.clone(), books.clone(), &config, settings);
+        let node = Self {
+            inner: Arc::new(Inner {
+                me: net.me(),
+                net,
+                store,
+                books: books.clone(),
+                catalog: Arc::new(catalog),
+                live: Arc::default(),
+                inputs,
+                views: Arc::default(),
+                started: Instant::now(),
+                tasks: std::sync::Mutex::default(),
+                config,
+            }),
+        };
+        server.attach(&node);
+        let driver = driver::Driver::new(&node, settings, origin);
+        node.keep(tokio::spawn(driver.run(queue, events)));
+        node.keep(tokio::spawn(books::keep(books)));
+        let catalog = node.inner.catalog.clone();
+        // So that the first client need not wait for it.
+        node.keep(tokio::spawn(async move { catalog.warm_up().await }));
+        Ok(node)
+    }
+
+    fn keep(&self, task: JoinHandle<()>) {
+        if let Ok(mut tasks) = self.inner.tasks.lock() {
+            tasks.push(task);
+        }
+    }
+
+    /// Stops: says goodbye to the site, and writes down what is only remembered.
+    pub async fn stop(&self) {
+        self.inner.net.stop().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if let Ok(mut tasks) = self.inner.tasks.lock() {
+            tasks.drain(..).for_each(|task| task.abort());
+        }
+        let inner = self.inner.clone();
+        let flush = tokio::task::spawn_blocking(move || {
+            inner.books.flush();
+            inner.store.flush();
+        });
+        flush.await.ok();
+    }
+
+    /// This node.
+    pub fn me(&self) -> NodeId {
+        self.inner.me
+    }
+
+    /// Whether it has had time to find the others.
+    pub fn is_ready(&self) -> bool {
+        self.inner.started.elapsed() >= settle(&self.inner.config)
+    }
+
+    /// The signed catalog.
+    pub fn catalog(&self) -> &CatalogService {
+        &self.inner.catalog
+    }
+
+    /// The ledger.
+    pub fn books(&self) -> &Books {
+        &self.inner.books
+    }
+}
+
+/// How long others have to appear before this node pulls. Multicast answers within milliseconds;
+/// nodes that start together need a little longer.
+fn settle(config: &Config) -> Duration {
+    if config.mdns || !config.peers.is_empty() { flight::Config::default().settle } else { Duration::ZERO }
+}
+
+/// Runs blocking work on a thread that may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+/// A place to put what can only be made later.
+type Later<T> = OnceLock<T>;

@@ -1,0 +1,182 @@
+//! A client's way through a blob, from one byte to another, while the rest is still on its way.
+//!
+//! A reader waits for chunks to be in the store, verified; it does not care who brings them. If
+//! its client goes away it takes itself out of the flight, and nobody else.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::catalog::Resolved;
+use super::live::Ticket;
+use super::{Node, blocking};
+use crate::core::flight::{FailureKind, Input};
+use crate::core::id::BlobId;
+use crate::store::{Blob, StoreError};
+
+/// A client that has been sent nothing for so long is told.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Bytes read from the disk at a time.
+const PIECE: u64 = 1 << 20;
+
+/// Why a client does not get its bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The flight failed.
+    #[error("{0}")]
+    Failed(String),
+    /// This node has no room for it.
+    #[error("{0}")]
+    NoRoom(String),
+    /// Nothing came for a long time.
+    #[error("nothing came for {} s, from the site or from the origin; see 'branchline status'", PATIENCE.as_secs())]
+    Stalled,
+}
+
+/// Reads one blob for one client.
+pub struct Reader {
+    node: Node,
+    resolved: Resolved,
+    label: String,
+    ticket: Ticket,
+    blob: Option<Arc<dyn Blob>>,
+    ready: VecDeque<(u32, Bytes)>,
+}
+
+impl Node {
+    /// Begins to read a version.
+    pub fn read(&self, resolved: Resolved) -> Reader {
+        let blob = resolved.published.blob;
+        let (before, after) = (self.inner.books.clone(), self.inner.books.clone());
+        let inputs = self.inner.inputs.clone();
+        // What came before the first client asked was held before; what comes after the last one
+        // has left is nobody's.
+        let ticket =
+            self.inner.live.enter(blob, inputs, move || before.settle(&blob), move || after.settle(&blob));
+        let label = resolved.label();
+        Reader { node: self.clone(), resolved, label, ticket, blob: None, ready: VecDeque::new() }
+    }
+}
+
+impl Reader {
+    /// The next bytes of the range, which moves on by as many; `None` at its end.
+    ///
+    /// # Errors
+    /// [`ReadError`]; what was handed out before is right all the same.
+    pub async fn next(&mut self, range: &mut Range<u64>) -> Result<Option<Bytes>, ReadError> {
+        if range.is_empty() {
+            return Ok(None);
+        }
+        loop {
+            self.find_blob().await;
+            if let Some(blob) = self.blob.clone() {
+                let Some(index) = blob.manifest().chunk_at(range.start) else { return Ok(None) };
+                if let Some(bytes) = self.hand_out(&*blob, index, range) {
+                    return Ok(Some(bytes));
+                }
+                if self.read_ahead(blob, index).await? {
+                    continue;
+                }
+            }
+            self.wait().await?;
+        }
+    }
+
+    fn id(&self) -> BlobId {
+        self.resolved.published.blob
+    }
+
+    async fn find_blob(&mut self) {
+        if self.blob.is_some() {
+            return;
+        }
+        let (store, id) = (self.node.inner.store.clone(), self.id());
+        let found = blocking(move || {
+            store.touch(&id);
+            store.get(&id)
+        });
+        self.blob = found.await.flatten();
+    }
+
+    /// Cuts the range's next bytes out of what was read ahead.
+    fn hand_out(&mut self, blob: &dyn Blob, index: u32, range: &mut Range<u64>) -> Option<Bytes> {
+        while self.ready.front().is_some_and(|(ready, _)| *ready != index) {
+            self.ready.pop_front();
+        }
+        let (_, content) = self.ready.pop_front()?;
+        let place = blob.manifest().chunk(index)?.range();
+        let start = (range.start - place.start) as usize;
+        let end = (range.end.min(place.end) - place.start) as usize;
+        let bytes = content.slice(start..end);
+        range.start += bytes.len() as u64;
+        self.node.inner.books.delivered(&self.id(), index, &self.label, bytes.len() as u64);
+        Some(bytes)
+    }
+
+    /// Reads the chunks from this one on that are there; false if not even the first one is.
+    async fn read_ahead(&mut self, blob: Arc<dyn Blob>, index: u32) -> Result<bool, ReadError> {
+        let read = blocking(move || {
+            let mut ready = VecDeque::new();
+            let mut bytes = 0;
+            for at in index..blob.manifest().count() {
+                match blob.read(at) {
+                    Ok(content) => {
+                        bytes += content.len() as u64;
+                        ready.push_back((at, content));
+                    }
+                    Err(error) if ready.is_empty() => return Err(error),
+                    Err(_) => break,
+                }
+                if bytes >= PIECE {
+                    break;
+                }
+            }
+            Ok(ready)
+        });
+        let reading = Input::Reading { blob: self.id(), chunk: index };
+        self.node.inner.inputs.try_send(reading).ok();
+        match read.await {
+            Some(Ok(ready)) => {
+                self.ready = ready;
+                Ok(true)
+            }
+            Some(Err(StoreError::NotHeld(_))) => Ok(false),
+            Some(Err(StoreError::WrongHash(chunk))) => {
+                tracing::warn!(blob = %self.id(), chunk, "damaged on disk; it is fetched anew");
+                self.ticket.want(self.resolved.published.manifest).await;
+                self.ticket.say(Input::Lost { blob: self.id(), chunk }).await;
+                Ok(false)
+            }
+            Some(Err(error)) => Err(ReadError::Failed(error.to_string())),
+            None => Err(ReadError::Failed("the agent is stopping".into())),
+        }
+    }
+
+    /// Waits for news of the flight, which it starts if there is none.
+    async fn wait(&mut self) -> Result<(), ReadError> {
+        if !self.ticket.wants() {
+            self.ticket.want(self.resolved.published.manifest).await;
+            // What came between the look into the store and now is seen by the next look.
+            return Ok(());
+        }
+        let changed = tokio::time::timeout(PATIENCE, self.ticket.news.changed()).await;
+        changed.map_err(|_| ReadError::Stalled)?.map_err(|_| ReadError::Stalled)?;
+        let end = self.ticket.news.borrow_and_update().end.clone();
+        match end {
+            Some(Err(failure)) if failure.kind == FailureKind::Local => Err(ReadError::NoRoom(failure.why)),
+            Some(Err(failure)) => Err(ReadError::Failed(failure.why)),
+            Some(Ok(())) => {
+                // Complete, and yet a chunk was missing: it went bad in between.
+                let held = self.blob.as_ref().is_none_or(|blob| blob.held().len() == blob.manifest().count());
+                if !held {
+                    self.ticket.want(self.resolved.published.manifest).await;
+                }
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}

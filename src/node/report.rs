@@ -1,0 +1,364 @@
+//! What the agent tells people and programs about itself: the shapes of `/api/v1`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Node;
+use crate::core::flight::RoleView;
+use crate::core::ledger::{Row, RowKey, Totals, WanReason};
+use crate::core::wire::message::{ReportRequest, Request, request};
+
+/// The longest report of a member that is read, in bytes.
+const MAX_REPORT: u64 = 32 << 20;
+/// A member's report is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `GET /api/v1/status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// This node's id.
+    pub node: String,
+    /// Its site.
+    pub site: String,
+    /// The software's version.
+    pub version: String,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// It has had time to find its site.
+    pub ready: bool,
+    /// Where it listens for members.
+    pub listening: Vec<String>,
+    /// Connected members.
+    pub members: usize,
+    /// Where packages come from.
+    pub origin: String,
+    /// The catalog.
+    pub catalog: CatalogStatus,
+    /// The store.
+    pub store: StoreStatus,
+    /// Flights under way.
+    pub flights: Vec<Flight>,
+}
+
+/// The state of the catalog.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CatalogStatus {
+    /// Its version; 0 if there is none yet.
+    pub version: u64,
+    /// Until when it is good.
+    pub expires: Option<String>,
+    /// Past its time.
+    pub expired: bool,
+    /// Seconds since it was known to be the newest.
+    pub age_s: Option<u64>,
+    /// Why it could not be brought up to date.
+    pub error: Option<String>,
+}
+
+/// The state of the store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// Complete blobs.
+    pub complete: usize,
+    /// Blobs that are filling, or stopped doing so.
+    pub partial: usize,
+    /// Bytes that all of them take when complete.
+    pub bytes: u64,
+    /// The most that they may take.
+    pub quota: u64,
+}
+
+/// One flight, as this node sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Flight {
+    /// The package, as `NAME@VERSION`.
+    pub package: String,
+    /// The blob.
+    pub blob: String,
+    /// `asking`, `lead`, `joining` or `follower`.
+    pub role: String,
+    /// The lead's node id.
+    pub lead: Option<String>,
+    /// Followers that still want chunks, if this node leads.
+    pub followers: usize,
+    /// Chunks that this node holds.
+    pub held: u32,
+    /// Chunks in all; 0 while that is not known.
+    pub chunks: u32,
+    /// Chunks that this node is pulling over the WAN.
+    pub pulling: u32,
+}
+
+/// One member, of `GET /api/v1/peers`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its node id.
+    pub node: String,
+    /// Its host name.
+    pub host: String,
+    /// Where it is connected.
+    pub address: String,
+    /// The last round trip, in milliseconds.
+    pub latency_ms: Option<f64>,
+    /// Its weight in the ranking of leads.
+    pub weight: u32,
+    /// Its software's version.
+    pub version: String,
+    /// Seconds since it was connected.
+    pub connected_s: u64,
+}
+
+/// One version, of `GET /api/v1/packages`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Package {
+    /// Its package.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The channels that point at it.
+    pub channels: Vec<String>,
+    /// Its length, in bytes.
+    pub size: u64,
+    /// The blob.
+    pub blob: String,
+    /// The SHA-256 of the payload.
+    pub sha256: String,
+    /// When it was published.
+    pub published: String,
+    /// `complete`, `partial` or `no`: whether this node holds it.
+    pub held: String,
+}
+
+/// `GET /api/v1/savings`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Savings {
+    /// The sum of all rows.
+    pub totals: Totals,
+    /// One row for each package, node, hour or reason.
+    pub rows: Vec<SavingsRow>,
+    /// Members that did not answer (scope `site`).
+    #[serde(default)]
+    pub unanswered: Vec<String>,
+}
+
+/// A row of the savings. What it is about is in one of the first four fields.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SavingsRow {
+    /// `NAME@VERSION`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub package: Option<String>,
+    /// A node's id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub node: Option<String>,
+    /// The beginning of an hour, UTC.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hour: Option<String>,
+    /// Why bytes crossed the WAN; only `wan_wire` is known by reason.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// The sums.
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// What savings are grouped by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// The package version.
+    #[default]
+    Package,
+    /// The node.
+    Node,
+    /// The hour.
+    Hour,
+    /// Why bytes crossed the WAN.
+    Reason,
+}
+
+/// Whose savings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// This node's.
+    #[default]
+    Node,
+    /// Those of all connected members.
+    Site,
+}
+
+/// A node's ledger, as it goes over the wire.
+type Rows = Vec<(RowKey, Row)>;
+
+impl Node {
+    /// The status.
+    pub fn status(&self) -> Status {
+        let catalog = self.catalog().current();
+        let held = self.inner.store.list();
+        Status {
+            node: self.me().to_string(),
+            site: self.inner.config.site.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.inner.started.elapsed().as_secs(),
+            ready: self.is_ready(),
+            listening: self.inner.net.addresses().iter().map(ToString::to_string).collect(),
+            members: self.inner.net.contacts().len(),
+            origin: self.inner.config.origin.to_string(),
+            catalog: CatalogStatus {
+                version: catalog.as_ref().map_or(0, |catalog| catalog.version),
+                expires: catalog.as_ref().map(|catalog| catalog.expires.to_string()),
+                expired: catalog.is_some_and(|catalog| catalog.is_expired()),
+                age_s: self.catalog().age().map(|age| age.as_secs()),
+                error: self.catalog().last_error(),
+            },
+            store: StoreStatus {
+                complete: held.iter().filter(|blob| blob.complete).count(),
+                partial: held.iter().filter(|blob| !blob.complete).count(),
+                bytes: held.iter().map(|blob| blob.size).sum(),
+                quota: self.inner.config.cache_size.0,
+            },
+            flights: self.flights(),
+        }
+    }
+
+    /// The flights under way.
+    pub fn flights(&self) -> Vec<Flight> {
+        let views = self.inner.views.lock().map(|views| views.clone()).unwrap_or_default();
+        let flight = |view: &crate::core::flight::FlightView| Flight {
+            package: self.label(&view.blob),
+            blob: view.blob.to_string(),
+            role: match view.role {
+                RoleView::Asking => "asking",
+                RoleView::Lead => "lead",
+                RoleView::Joining => "joining",
+                RoleView::Follower => "follower",
+            }
+            .to_owned(),
+            lead: view.lead.map(|lead| lead.to_string()),
+            followers: view.followers,
+            held: view.held,
+            chunks: view.count,
+            pulling: view.pulling,
+        };
+        views.iter().map(flight).collect()
+    }
+
+    /// The connected members.
+    pub fn peers(&self) -> Vec<Peer> {
+        let contacts = self.inner.net.contacts().into_iter();
+        let peers = contacts.map(|contact| Peer {
+            node: contact.node.to_string(),
+            host: contact.hello.host,
+            address: contact.address.to_string(),
+            latency_ms: contact.latency.map(|latency| latency.as_secs_f64() * 1e3),
+            weight: contact.hello.weight,
+            version: contact.hello.version,
+            connected_s: contact.since.elapsed().as_secs(),
+        });
+        peers.collect()
+    }
+
+    /// What the catalog lists, and what of it this node holds.
+    pub fn packages(&self) -> Vec<Package> {
+        let held: BTreeMap<_, _> =
+            self.inner.store.list().into_iter().map(|held| (held.blob, held.complete)).collect();
+        let catalog = self.catalog().current();
+        let versions = catalog.iter().flat_map(|catalog| catalog.packages());
+        let packages = versions.map(|(name, version, it)| Package {
+            name: name.to_string(),
+            version: version.to_string(),
+            channels: it.channels.iter().map(ToString::to_string).collect(),
+            size: it.size,
+            blob: it.blob.to_string(),
+            sha256: it.sha256.clone(),
+            published: it.published.to_string(),
+            held: match held.get(&it.blob) {
+                Some(true) => "complete",
+                Some(false) => "partial",
+                None => "no",
+            }
+            .to_owned(),
+        });
+        packages.collect()
+    }
+
+    /// The savings of the last so many hours (all, if `None`).
+    pub async fn savings(&self, scope: Scope, by: By, hours: Option<u32>) -> Savings {
+        let mut nodes = vec![(self.me().to_string(), self.books().rows(hours))];
+        let mut unanswered = Vec::new();
+        if scope == Scope::Site {
+            let path = format!("rows/{}", hours.map_or("all".to_owned(), |hours| hours.to_string()));
+            let asked = self.inner.net.contacts().into_iter().map(|contact| {
+                let path = path.clone();
+                async move { (contact.node, self.ask_rows(contact.node, path).await) }
+            });
+            for (node, rows) in futures::future::join_all(asked).await {
+                match rows {
+                    Some(rows) => nodes.push((node.to_string(), rows)),
+                    None => unanswered.push(node.to_string()),
+                }
+            }
+        }
+        let mut savings = group(&nodes, by);
+        savings.unanswered = unanswered;
+        savings
+    }
+
+    async fn ask_rows(&self, node: crate::core::id::NodeId, path: String) -> Option<Rows> {
+        let request = Request { body: Some(request::Body::Report(ReportRequest { path })) };
+        let ask = async {
+            let answer = self.inner.net.ask_patiently(&node, &request, PATIENCE).await.ok()?;
+            serde_json::from_slice(&answer.read_all(MAX_REPORT).await.ok()?).ok()
+        };
+        tokio::time::timeout(PATIENCE, ask).await.ok()?
+    }
+
+    /// What a member may know of this node.
+    pub(super) async fn report_to_member(&self, path: &str) -> Option<String> {
+        let hours = match path.strip_prefix("rows/")? {
+            "all" => None,
+            hours => Some(hours.parse().ok()?),
+        };
+        serde_json::to_string(&self.books().rows(hours)).ok()
+    }
+}
+
+fn group(nodes: &[(String, Rows)], by: By) -> Savings {
+    let mut savings = Savings::default();
+    let mut groups: BTreeMap<String, Totals> = BTreeMap::new();
+    for (node, rows) in nodes {
+        for (key, row) in rows {
+            savings.totals.add(&row.totals);
+            match by {
+                By::Package => groups.entry(key.package.clone()).or_default().add(&row.totals),
+                By::Node => groups.entry(node.clone()).or_default().add(&row.totals),
+                By::Hour => groups.entry(hour(key.hour)).or_default().add(&row.totals),
+                By::Reason => {
+                    for (reason, bytes) in &row.reasons {
+                        let totals = Totals { wan_wire: *bytes, ..Totals::default() };
+                        groups.entry(WanReason::as_str(*reason).to_owned()).or_default().add(&totals);
+                    }
+                }
+            }
+        }
+    }
+    let row = |(name, totals): (String, Totals)| {
+        let mut row = SavingsRow { totals, ..SavingsRow::default() };
+        match by {
+            By::Package => row.package = Some(name),
+            By::Node => row.node = Some(name),
+            By::Hour => row.hour = Some(name),
+            By::Reason => row.reason = Some(name),
+        }
+        row
+    };
+    savings.rows = groups.into_iter().map(row).collect();
+    savings
+}
+
+fn hour(hours: u32) -> String {
+    let at = jiff::Timestamp::from_second(i64::from(hours) * 3600);
+    at.map_or_else(|_| hours.to_string(), |at| at.to_string())
+}

@@ -1,0 +1,182 @@
+//! Pulling over the WAN: one run of chunks, or a manifest.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::StreamExt;
+use tokio::sync::Mutex;
+
+use super::driver::local_failure;
+use super::{Node, blocking};
+use crate::core::flight::{Failure, FailureKind, Input, WanEnd};
+use crate::core::id::{BlobId, ManifestId};
+use crate::core::ledger::{Source, WanReason};
+use crate::core::manifest::{Chunk, MAX_MANIFEST, Manifest};
+use crate::core::pace::Pace;
+use crate::origin::{Origin, OriginError};
+use crate::store::{Blob, StoreError};
+
+/// The coordinator hears of bytes this often, at most.
+const NEWS: Duration = Duration::from_millis(200);
+
+/// The WAN side of one flight: connections of its own, so that its bytes can be billed to it.
+#[derive(Debug)]
+pub(super) struct WanFlight {
+    origin: Origin,
+    label: String,
+    billed: AtomicU64,
+}
+
+impl WanFlight {
+    pub(super) fn new(origin: Origin, label: String) -> Self {
+        Self { origin, label, billed: AtomicU64::new(0) }
+    }
+
+    /// Enters what was read since the last time.
+    fn bill(&self, node: &Node, reason: WanReason) {
+        let read = self.origin.meter().read();
+        let before = self.billed.swap(read, Ordering::Relaxed);
+        node.inner.books.wire(&self.label, reason, read.saturating_sub(before));
+    }
+}
+
+/// One run, as the coordinator ordered it.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) blob: BlobId,
+    pub(super) run: u64,
+    pub(super) chunks: Vec<u32>,
+    pub(super) reason: WanReason,
+}
+
+fn failure(error: &OriginError) -> Failure {
+    let kind = if error.is_transient() { FailureKind::Transient } else { FailureKind::Permanent };
+    Failure { why: error.to_string(), kind }
+}
+
+/// Fetches a manifest over the WAN.
+pub(super) async fn manifest(node: &Node, wan: &WanFlight, id: ManifestId) -> Result<Arc<Manifest>, Failure> {
+    let read = wan.origin.read(&format!("manifests/{id}"), MAX_MANIFEST as u64).await;
+    wan.bill(node, WanReason::Manifest);
+    let encoded = read.map_err(|error| failure(&error))?;
+    let manifest = Manifest::decode(id, encoded);
+    manifest.map(Arc::new).map_err(|error| Failure { why: error.to_string(), kind: FailureKind::Permanent })
+}
+
+/// Pulls a run and reports how it ended.
+pub(super) async fn pull(
+    node: Node,
+    wan: Arc<WanFlight>,
+    blob: Arc<dyn Blob>,
+    run: Run,
+    pace: Option<Arc<Mutex<Pace>>>,
+) {
+    let end = match pull_run(&node, &wan, &blob, &run, pace).await {
+        Ok(()) => WanEnd::Done,
+        Err(end) => end,
+    };
+    wan.bill(&node, run.reason);
+    node.inner.inputs.send(Input::WanEnded { blob: run.blob, run: run.run, end }).await.ok();
+}
+
+async fn pull_run(
+    node: &Node,
+    wan: &WanFlight,
+    blob: &Arc<dyn Blob>,
+    run: &Run,
+    pace: Option<Arc<Mutex<Pace>>>,
+) -> Result<(), WanEnd> {
+    let failed = |error: &OriginError| WanEnd::Failed(failure(error));
+    let manifest = blob.manifest().clone();
+    let chunks: Vec<(u32, Chunk)> =
+        run.chunks.iter().filter_map(|&index| Some((index, *manifest.chunk(index)?))).collect();
+    let (Some((_, first)), Some((_, last))) = (chunks.first(), chunks.last()) else { return Ok(()) };
+    let Some(pack) = manifest.packs().get(first.pack as usize) else { return Ok(()) };
+    let range = first.pack_offset..last.pack_range().end;
+    let mut stream =
+        wan.origin.stream(&format!("packs/{pack}"), range).await.map_err(|error| failed(&error))?;
+    let mut told = Instant::now();
+    let mut buffer = BytesMut::new();
+    for (index, chunk) in chunks {
+        while buffer.len() < chunk.stored as usize {
+            let piece = match stream.next().await {
+                Some(piece) => piece.map_err(|error| failed(&error))?,
+                None => return Err(failed(&OriginError::Failed("a pack ended early".into()))),
+            };
+            if let Some(pace) = &pace {
+                let wait = pace.lock().await.take(Instant::now(), piece.len() as u64);
+                tokio::time::sleep(wait).await;
+            }
+            buffer.extend_from_slice(&piece);
+            if told.elapsed() >= NEWS {
+                told = Instant::now();
+                wan.bill(node, run.reason);
+                node.inner.inputs.send(Input::WanBytes { blob: run.blob }).await.ok();
+            }
+        }
+        let stored = buffer.copy_to_bytes(chunk.stored as usize);
+        write(node, wan, blob, run, index, &chunk, stored).await?;
+    }
+    Ok(())
+}
+
+/// Unpacks, verifies and stores one chunk.
+async fn write(
+    node: &Node,
+    wan: &WanFlight,
+    blob: &Arc<dyn Blob>,
+    run: &Run,
+    index: u32,
+    chunk: &Chunk,
+    stored: Bytes,
+) -> Result<(), WanEnd> {
+    let (target, length, packed) = (blob.clone(), chunk.length as usize, chunk.stored < chunk.length);
+    let written = blocking(move || {
+        if !packed {
+            return target.write(index, &stored);
+        }
+        let content = zstd::bulk::decompress(&stored, length).map_err(|_| StoreError::WrongHash(index))?;
+        target.write(index, &content)
+    });
+    let places = match written.await {
+        Some(Ok(places)) => places,
+        Some(Err(StoreError::WrongHash(chunk))) => return Err(WanEnd::Corrupt { chunk }),
+        Some(Err(error)) => return Err(WanEnd::Failed(local_failure(&error))),
+        None => return Err(WanEnd::Failed(Failure { why: "the store stopped".into(), kind: FailureKind::Local })),
+    };
+    node.stored(run.blob, &wan.label, Source::Wan, blob.manifest(), &places, index).await;
+    if run.reason == WanReason::Takeover && !places.is_empty() {
+        // The lead before was pulling it too.
+        node.inner.books.duplicate(&wan.label, u64::from(chunk.length));
+    }
+    Ok(())
+}
+
+impl Node {
+    /// Books a chunk that came, and tells the coordinator and the clients.
+    pub(super) async fn stored(
+        &self,
+        blob: BlobId,
+        label: &str,
+        source: Source,
+        manifest: &Manifest,
+        places: &[u32],
+        index: u32,
+    ) {
+        let bytes: BTreeMap<u32, u64> = places
+            .iter()
+            .filter_map(|&place| Some((place, u64::from(manifest.chunk(place)?.length))))
+            .collect();
+        // Only one of the places crossed; the others were copied here.
+        let read = self.inner.live.is_read(&blob);
+        if let Some(&length) = bytes.get(&index) {
+            self.inner.books.arrived(blob, index, label, source, length, read);
+        }
+        for place in bytes.into_keys() {
+            self.inner.inputs.send(Input::Stored { blob, chunk: place }).await.ok();
+        }
+    }
+}
