@@ -2,6 +2,7 @@
 //! neighbours.
 
 pub mod core;
+pub mod front;
 pub mod node;
 pub mod net;
 pub mod origin;

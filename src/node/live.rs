@@ -40,7 +40,7 @@ impl Live {
         blob: BlobId,
         inputs: mpsc::Sender<Input>,
         first: impl FnOnce(),
-        last: impl FnOnce() + Send + 'static,
+        last: impl FnOnce() + Send + Sync + 'static,
     ) -> Ticket {
         let mut waiting = self.waiting();
         let entry = waiting
@@ -80,7 +80,7 @@ pub(super) struct Ticket {
     pub(super) news: watch::Receiver<News>,
     inputs: mpsc::Sender<Input>,
     wanted: bool,
-    last: Option<Box<dyn FnOnce() + Send>>,
+    last: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Ticket {

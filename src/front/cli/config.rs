@@ -1,0 +1,228 @@
+//! The agent's configuration, in two stages: as written (a file, the environment, flags: every key
+//! is all three), then resolved, with every error said at once and by name.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::Deserialize;
+
+use crate::core::bitrate::{Rate, Size};
+use crate::core::id::SiteName;
+use crate::net::{Multiaddr, SiteKey};
+use crate::node;
+use crate::origin::Address;
+
+/// As written. A key's name in the file is its flag's, with `_` for `-`.
+#[derive(Debug, Default, Clone, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Written {
+    /// The site's name
+    #[arg(long, env = "BRANCHLINE_SITE")]
+    site: Option<SiteName>,
+    /// The file with the site's key, made by 'branchline site keygen'
+    #[arg(long, env = "BRANCHLINE_SITE_KEY", value_name = "FILE")]
+    site_key: Option<PathBuf>,
+    /// Where packages come from: http(s)://..., s3://BUCKET/PREFIX, or a folder
+    #[arg(long, env = "BRANCHLINE_ORIGIN", value_name = "URL")]
+    origin: Option<Address>,
+    /// The origin's catalog/root.json, given once
+    #[arg(long, env = "BRANCHLINE_TRUST", value_name = "FILE")]
+    trust: Option<PathBuf>,
+    /// Where everything is kept [default: /var/lib/branchline]
+    #[arg(long, env = "BRANCHLINE_STATE_DIR", value_name = "DIR")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// Where members reach this node [default: 0.0.0.0:7421]
+    #[arg(long, env = "BRANCHLINE_LISTEN", value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where clients of this machine reach the gateway [default: 127.0.0.1:7420]
+    #[arg(long, env = "BRANCHLINE_GATEWAY", value_name = "ADDR:PORT")]
+    pub(super) gateway: Option<SocketAddr>,
+    /// A member to reach without multicast, such as /ip4/10.1.0.11/tcp/7421; may be given often
+    #[arg(long = "peer", env = "BRANCHLINE_PEER", value_name = "MULTIADDR", value_delimiter = ',')]
+    #[serde(default)]
+    peer: Vec<Multiaddr>,
+    /// Do not look for members by multicast
+    #[arg(long, env = "BRANCHLINE_NO_MDNS", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    no_mdns: Option<bool>,
+    /// The most that this node takes from the WAN, such as 20mbit
+    #[arg(long, env = "BRANCHLINE_WAN_LIMIT", value_name = "RATE")]
+    wan_limit: Option<Rate>,
+    /// The most that the cache takes [default: 20GiB]
+    #[arg(long, env = "BRANCHLINE_CACHE_SIZE", value_name = "SIZE")]
+    cache_size: Option<Size>,
+    /// What stays free on the disk [default: 1GiB]
+    #[arg(long, env = "BRANCHLINE_DISK_RESERVE", value_name = "SIZE")]
+    disk_reserve: Option<Size>,
+    /// How often the site asks for a newer catalog while it is in use, in seconds [default: 60]
+    #[arg(long, env = "BRANCHLINE_CATALOG_INTERVAL", value_name = "SECONDS")]
+    catalog_interval: Option<u64>,
+    /// How readily this node leads, in proportion to the others; 0: only if nobody else can
+    /// [default: 100]
+    #[arg(long, env = "BRANCHLINE_WEIGHT", value_name = "NUMBER")]
+    weight: Option<u32>,
+    /// How logs are written: text or json [default: text]
+    #[arg(long, env = "BRANCHLINE_LOG_FORMAT", value_name = "FORMAT")]
+    pub(super) log_format: Option<LogFormat>,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Resolved.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) node: node::Config,
+    pub(super) gateway: SocketAddr,
+}
+
+/// The names of all keys.
+fn known_keys() -> Vec<String> {
+    let command = Written::augment_args(clap::Command::new("agent"));
+    command.get_arguments().map(|argument| argument.get_id().to_string()).collect()
+}
+
+/// Reads a config file.
+///
+/// # Errors
+/// Unknown keys are refused, with the nearest known name.
+pub(super) fn read(path: &Path) -> anyhow::Result<Written> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    parse(&text).with_context(|| format!("in {}", path.display()))
+}
+
+fn parse(text: &str) -> anyhow::Result<Written> {
+    let table: toml::Table = text.parse()?;
+    let known = known_keys();
+    for key in table.keys().filter(|key| !known.contains(key)) {
+        let near = known.iter().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+        let hint = near.filter(|near| strsim::jaro_winkler(near, key) > 0.7);
+        let hint = hint.map_or_else(|| format!("known are {}", known.join(", ")), |near| format!("did you mean {near}?"));
+        bail!("unknown key {key:?}; {hint}");
+    }
+    Ok(toml::from_str(text)?)
+}
+
+impl Written {
+    /// What flags and environment say, over what the file says.
+    pub(super) fn over(self, file: Self) -> Self {
+        Self {
+            site: self.site.or(file.site),
+            site_key: self.site_key.or(file.site_key),
+            origin: self.origin.or(file.origin),
+            trust: self.trust.or(file.trust),
+            state_dir: self.state_dir.or(file.state_dir),
+            listen: self.listen.or(file.listen),
+            gateway: self.gateway.or(file.gateway),
+            peer: if self.peer.is_empty() { file.peer } else { self.peer },
+            no_mdns: self.no_mdns.or(file.no_mdns),
+            wan_limit: self.wan_limit.or(file.wan_limit),
+            cache_size: self.cache_size.or(file.cache_size),
+            disk_reserve: self.disk_reserve.or(file.disk_reserve),
+            catalog_interval: self.catalog_interval.or(file.catalog_interval),
+            weight: self.weight.or(file.weight),
+            log_format: self.log_format.or(file.log_format),
+        }
+    }
+
+    /// # Errors
+    /// What is missing or cannot be used, by its name.
+    pub(super) fn resolve(self) -> anyhow::Result<Resolved> {
+        let missing: Vec<&str> = [
+            ("--site NAME", self.site.is_none()),
+            ("--site-key FILE", self.site_key.is_none()),
+            ("--origin URL", self.origin.is_none()),
+            ("--trust ROOT.json", self.trust.is_none()),
+        ]
+        .into_iter()
+        .filter_map(|(flag, missing)| missing.then_some(flag))
+        .collect();
+        let (Some(site), Some(site_key), Some(origin), Some(trust)) =
+            (self.site, self.site_key, self.origin, self.trust)
+        else {
+            bail!("the agent needs {}, as flags, in the environment or in --config FILE", missing.join(", "));
+        };
+        let root = std::fs::read(&trust).with_context(|| {
+            format!("cannot read the root of trust {}; it is the origin's catalog/root.json", trust.display())
+        })?;
+        Ok(Resolved {
+            node: node::Config {
+                site,
+                site_key: SiteKey::read(&site_key)?,
+                origin,
+                trust: root.into(),
+                state_dir: self.state_dir.unwrap_or_else(default_state_dir),
+                listen: self.listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 7421))),
+                peers: self.peer,
+                mdns: !self.no_mdns.unwrap_or(false),
+                wan_limit: self.wan_limit,
+                cache_size: self.cache_size.unwrap_or(Size(20 << 30)),
+                disk_reserve: self.disk_reserve.unwrap_or(Size(1 << 30)),
+                catalog_interval: Duration::from_secs(self.catalog_interval.unwrap_or(60)),
+                weight: self.weight.unwrap_or(100),
+            },
+            gateway: self.gateway.unwrap_or_else(default_gateway),
+        })
+    }
+}
+
+/// Where the agent keeps its state, unless told otherwise.
+pub(super) fn default_state_dir() -> PathBuf {
+    PathBuf::from("/var/lib/branchline")
+}
+
+/// Where the gateway is, unless told otherwise.
+pub(super) fn default_gateway() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7420))
+}
+
+/// The flags alone, for tests.
+#[cfg(test)]
+fn from_flags(flags: &[&str]) -> Written {
+    use clap::FromArgMatches;
+    let command = Written::augment_args(clap::Command::new("agent").no_binary_name(true));
+    let matches = command.try_get_matches_from(flags).expect("valid flags");
+    Written::from_arg_matches(&matches).expect("valid flags")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_stand_over_the_file() {
+        let file = parse("site = 'porto'\nwan_limit = '20mbit'\nno_mdns = true\npeer = ['/ip4/10.0.0.1/tcp/1']")
+            .expect("valid");
+        let both = from_flags(&["--site", "lisbon", "--no-mdns=false"]).over(file);
+        assert_eq!(both.site.expect("given").as_str(), "lisbon");
+        assert_eq!(both.wan_limit, Some(Rate(2_500_000)));
+        assert_eq!(both.no_mdns, Some(false));
+        assert_eq!(both.peer.len(), 1);
+        assert_eq!(from_flags(&["--no-mdns"]).no_mdns, Some(true));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_the_nearest_name() {
+        let error = format!("{:#}", parse("wan_limits = '20mbit'").expect_err("unknown"));
+        assert!(error.contains("wan_limit?"), "{error}");
+        let error = format!("{:#}", parse("wan_limit = 'fast'").expect_err("no rate"));
+        assert!(error.contains("50mbit"), "{error}");
+        let error = format!("{:#}", parse("site = '../x'").expect_err("no name"));
+        assert!(error.contains("site name"), "{error}");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let error = from_flags(&["--site", "x"]).resolve().expect_err("incomplete").to_string();
+        assert!(error.contains("--site-key") && error.contains("--trust") && !error.contains("--site NAME"), "{error}");
+    }
+}

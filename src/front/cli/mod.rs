@@ -1,0 +1,120 @@
+//! The command line: one file a subcommand. Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+mod agent;
+mod client;
+mod config;
+mod demo;
+mod get;
+mod origin;
+mod publish;
+mod savings;
+mod show;
+mod site;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+pub use client::Target;
+
+/// Brings software packages to branch offices: one copy over the WAN, the rest from neighbours.
+#[derive(Debug, Parser)]
+#[command(name = "branchline", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole story on this machine: an origin, agents, a publish, a fetch, an upgrade
+    Demo(demo::Demo),
+    /// Make, serve or renew an origin
+    #[command(subcommand)]
+    Origin(origin::OriginCommand),
+    /// Publish a file as a version of a package
+    Publish(publish::Publish),
+    /// Site keys
+    #[command(subcommand)]
+    Site(site::SiteCommand),
+    /// Run the agent
+    Agent(agent::Agent),
+    /// Fetch a package through the local agent, verified
+    Get(get::Get),
+    /// What this node is and does
+    Status(show::Status),
+    /// The members that this node is connected to
+    Peers(show::Peers),
+    /// The packages in the catalog, and which of them this node holds
+    Packages(show::Packages),
+    /// The ledger: how many bytes crossed the WAN, and how many did not have to
+    Savings(savings::Savings),
+    /// Completions for a shell
+    Completions {
+        /// Which
+        shell: clap_complete::Shell,
+    },
+}
+
+/// For commands that print facts.
+#[derive(Debug, Args)]
+struct Output {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// What happened, what it means, and what to do.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Agent(agent) => agent.run(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "branchline", &mut std::io::stdout());
+            Ok(())
+        }
+        command => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(run_short(command))
+        }
+    }
+}
+
+async fn run_short(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Demo(demo) => demo.run().await,
+        Command::Origin(command) => command.run().await,
+        Command::Publish(publish) => publish.run().await,
+        Command::Site(command) => command.run(),
+        Command::Get(get) => get.run().await,
+        Command::Status(status) => status.run().await,
+        Command::Peers(peers) => peers.run().await,
+        Command::Packages(packages) => packages.run().await,
+        Command::Savings(savings) => savings.run().await,
+        Command::Agent(_) | Command::Completions { .. } => Ok(()),
+    }
+}
+
+/// Prints facts as JSON.
+fn print_json(facts: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&serde_json::to_string_pretty(facts)?)
+}
+
+/// Prints to standard output; a reader that has had enough is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,124 @@
+//! `branchline status`, `peers` and `packages`: facts as text or JSON.
+
+use clap::Args;
+
+use super::Output;
+use super::client::Target;
+use crate::core::bitrate::Size;
+use crate::node::report;
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Peers {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Packages {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Columns as wide as their widest cell.
+pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+impl Status {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let status: report::Status = self.target.json("/api/v1/status").await?;
+        if self.output.json {
+            return super::print_json(&status);
+        }
+        let catalog = match (&status.catalog.error, status.catalog.age_s) {
+            (Some(error), _) => format!("version {}; {error}", status.catalog.version),
+            (None, Some(age)) => format!("version {}, checked {age} s ago", status.catalog.version),
+            (None, None) => format!("version {}, not checked yet", status.catalog.version),
+        };
+        let store = format!(
+            "{} packages ({} partial), {} of {}",
+            status.store.complete + status.store.partial,
+            status.store.partial,
+            Size(status.store.bytes),
+            Size(status.store.quota),
+        );
+        let row = |name: &str, value: String| vec![name.to_owned(), value];
+        let mut rows = vec![
+            row("node", status.node.clone()),
+            row("site", format!("{}, {} members connected", status.site, status.members)),
+            row("listening", status.listening.join(", ")),
+            row("origin", status.origin.clone()),
+            row("catalog", catalog),
+            row("store", store),
+            row("running", format!("{} s, version {}", status.uptime_s, status.version)),
+        ];
+        for flight in &status.flights {
+            let with = match (&flight.lead, flight.role.as_str()) {
+                (Some(lead), _) => format!("behind {}", &lead[lead.len().saturating_sub(6)..]),
+                (None, _) => format!("{} followers, pulling {}", flight.followers, flight.pulling),
+            };
+            let progress = format!("{} of {} chunks", flight.held, flight.chunks);
+            rows.push(row("flight", format!("{}: {}, {progress}, {with}", flight.package, flight.role)));
+        }
+        super::print(&table(&rows))
+    }
+}
+
+impl Peers {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let peers: Vec<report::Peer> = self.target.json("/api/v1/peers").await?;
+        if self.output.json {
+            return super::print_json(&peers);
+        }
+        if peers.is_empty() {
+            return super::print(
+                "no members are connected; do they have the same --site and --site-key, and does the network \
+                 let multicast through? If not, name one with --peer",
+            );
+        }
+        let mut rows =
+            vec![["NODE", "HOST", "ADDRESS", "LATENCY", "CONNECTED"].map(str::to_owned).to_vec()];
+        for peer in peers {
+            let latency = peer.latency_ms.map_or_else(|| "-".into(), |latency| format!("{latency:.1} ms"));
+            rows.push(vec![peer.node, peer.host, peer.address, latency, format!("{} s", peer.connected_s)]);
+        }
+        super::print(&table(&rows))
+    }
+}
+
+impl Packages {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let packages: Vec<report::Package> = self.target.json("/api/v1/packages").await?;
+        if self.output.json {
+            return super::print_json(&packages);
+        }
+        if packages.is_empty() {
+            return super::print("the catalog is empty, or was not fetched yet (see 'branchline status')");
+        }
+        let mut rows = vec![["PACKAGE", "VERSION", "CHANNELS", "SIZE", "HELD"].map(str::to_owned).to_vec()];
+        for package in packages {
+            let size = Size(package.size).to_string();
+            rows.push(vec![package.name, package.version, package.channels.join(","), size, package.held]);
+        }
+        super::print(&table(&rows))
+    }
+}

@@ -1,0 +1,55 @@
+//! One table from error to HTTP status. The body is one line of text: what happened, and what to
+//! do.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::node::catalog::ResolveError;
+use crate::node::reader::ReadError;
+
+/// An answer that is not what was asked for.
+#[derive(Debug)]
+pub(super) struct HttpError {
+    status: StatusCode,
+    text: String,
+}
+
+impl HttpError {
+    pub(super) fn bad_request(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, text: text.into() }
+    }
+}
+
+impl From<ResolveError> for HttpError {
+    fn from(error: ResolveError) -> Self {
+        let status = match &error {
+            ResolveError::Unresolved(_) => StatusCode::NOT_FOUND,
+            ResolveError::NoCatalog(_) | ResolveError::Expired(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self { status, text: error.to_string() }
+    }
+}
+
+impl From<ReadError> for HttpError {
+    fn from(error: ReadError) -> Self {
+        let status = match &error {
+            ReadError::Failed(_) => StatusCode::BAD_GATEWAY,
+            ReadError::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+            ReadError::Stalled => StatusCode::GATEWAY_TIMEOUT,
+        };
+        Self { status, text: error.to_string() }
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+        (self.status, headers, format!("{}\n", self.text)).into_response()
+    }
+}
+
+/// For every path that is not in the router.
+pub(super) async fn no_such_path() -> HttpError {
+    let text = "there is nothing here; packages are at /packages/NAME/VERSION, the API's description at /api/v1/openapi.json";
+    HttpError { status: StatusCode::NOT_FOUND, text: text.into() }
+}

@@ -1,0 +1,35 @@
+//! The gateway: packages, the API, metrics. A handler routes, asks the node, and streams.
+
+mod api;
+mod error;
+mod listen;
+mod metrics;
+mod packages;
+mod page;
+pub mod range;
+pub mod tree;
+
+use axum::Router;
+use axum::routing::get;
+
+use crate::node::Node;
+
+pub use listen::{Listener, bind, bind_socket, serve};
+
+/// All that the gateway answers; the admin socket answers the same.
+pub fn router(node: Node) -> Router {
+    Router::new()
+        .route("/", get(page::index))
+        .route("/healthz", get(api::health))
+        .route("/metrics", get(metrics::metrics))
+        .route("/packages/{name}/{version}", get(packages::package))
+        .route("/packages/{name}", get(packages::latest))
+        .route("/api/v1/status", get(api::status))
+        .route("/api/v1/peers", get(api::peers))
+        .route("/api/v1/packages", get(api::packages))
+        .route("/api/v1/flights", get(api::flights))
+        .route("/api/v1/savings", get(api::savings))
+        .route("/api/v1/openapi.json", get(api::openapi))
+        .fallback(error::no_such_path)
+        .with_state(node)
+}

@@ -1,0 +1,97 @@
+//! `GET` and `HEAD /packages/NAME/VERSION`: the payload, while the rest is still on its way.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+
+use super::error::HttpError;
+use super::range::{Wanted, is_known, wanted};
+use crate::node::Node;
+use crate::node::catalog::Resolved;
+
+/// A version never changes; where a channel points may.
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+const FOR_NOW: &str = "no-cache";
+
+pub(super) async fn latest(
+    node: State<Node>,
+    Path(name): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, HttpError> {
+    answer(node.0, &name, None, &method, &headers).await
+}
+
+pub(super) async fn package(
+    node: State<Node>,
+    Path((name, version)): Path<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, HttpError> {
+    answer(node.0, &name, Some(&version), &method, &headers).await
+}
+
+async fn answer(
+    node: Node,
+    name: &str,
+    version: Option<&str>,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, HttpError> {
+    let resolved = node.catalog().resolve(name, version).await?;
+    let size = resolved.published.size;
+    let etag = format!("\"{}\"", resolved.published.blob);
+    let fixed = version == Some(resolved.version.as_str());
+    let mut described = describe(&resolved, &etag, if fixed { FOR_EVER } else { FOR_NOW });
+    if is_known(headers, &etag) {
+        return Ok((StatusCode::NOT_MODIFIED, described).into_response());
+    }
+    let (status, range) = match wanted(headers, size, &etag) {
+        Wanted::Whole => (StatusCode::OK, 0..size),
+        Wanted::Part(range) => {
+            let part = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+            insert(&mut described, header::CONTENT_RANGE, &part);
+            (StatusCode::PARTIAL_CONTENT, range)
+        }
+        Wanted::Unsatisfiable => {
+            insert(&mut described, header::CONTENT_RANGE, &format!("bytes */{size}"));
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, described).into_response());
+        }
+    };
+    insert(&mut described, header::CONTENT_LENGTH, &(range.end - range.start).to_string());
+    if method == Method::HEAD {
+        return Ok((status, described).into_response());
+    }
+    let mut reader = node.read(resolved);
+    let mut rest = range;
+    // The first bytes before the header, so that a failure has a status of its own.
+    let first = reader.next(&mut rest).await?;
+    let body = stream::unfold((first.map(Ok), reader, rest), |(ready, mut reader, mut rest)| async move {
+        let piece = ready?;
+        let next = match &piece {
+            Ok(_) => reader.next(&mut rest).await.transpose(),
+            Err(_) => None,
+        };
+        Some((piece, (next, reader, rest)))
+    });
+    Ok((status, described, Body::from_stream(body)).into_response())
+}
+
+fn describe(resolved: &Resolved, etag: &str, cache: &'static str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    insert(&mut headers, header::ETAG, etag);
+    insert(&mut headers, header::ACCEPT_RANGES, "bytes");
+    insert(&mut headers, header::CACHE_CONTROL, cache);
+    insert(&mut headers, header::CONTENT_TYPE, "application/octet-stream");
+    insert(&mut headers, header::HeaderName::from_static("branchline-version"), resolved.version.as_str());
+    insert(&mut headers, header::HeaderName::from_static("branchline-sha256"), &resolved.published.sha256);
+    headers
+}
+
+fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
