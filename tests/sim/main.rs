@@ -29,7 +29,14 @@ fn promises_hold_over_many_seeds() {
                 scope.spawn(move || {
                     (worker..runs)
                         .step_by(workers as usize)
-                        .map(|seed| (seed, World::new(seed).run()))
+                        .map(|seed| {
+                            let start = std::time::Instant::now();
+                            let report = World::new(seed).run();
+                            if start.elapsed() > std::time::Duration::from_secs(5) {
+                                println!("seed {seed} took {:?}", start.elapsed());
+                            }
+                            (seed, report)
+                        })
                         .collect::<Vec<_>>()
                 })
             })

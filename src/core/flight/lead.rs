@@ -225,6 +225,10 @@ impl Flight {
     }
 
     pub(super) fn on_holding(&mut self, cx: &mut Context, from: NodeId, holding: Holding) {
+        let stalled = Duration::from_millis(holding.stalled_ms) >= STALLED;
+        if holding.lead == Some(from) && !stalled {
+            self.suspects.remove(&from); // it answers, and its WAN gives: it was out of sight only
+        }
         let suspect = |node: &NodeId| self.is_suspect(cx.now, node);
         let incumbent = holding.lead.filter(|lead| *lead != cx.me && !suspect(lead));
         let Role::Lead(lead) = &mut self.role else { return };
@@ -240,7 +244,6 @@ impl Flight {
             lead.runs.clear();
             cx.act(Effect::StopWan { blob: self.blob });
         }
-        let stalled = Duration::from_millis(holding.stalled_ms) >= STALLED;
         let Some(asking) = &mut lead.asking else {
             if incumbent == Some(from) {
                 self.two_leads(cx, from, &holding, stalled);
@@ -288,7 +291,7 @@ impl Flight {
         match &self.role {
             Role::Lead(lead) => {
                 let stuck = lead.stalled(cx.now) >= STALLED;
-                if stuck || lead.is_asking() || cx.outranks_me(&self.blob, &from) {
+                if stuck || cx.outranks_me(&self.blob, &from) {
                     self.yield_to(cx, from);
                 } else {
                     self.say(cx, from, Step::Lease { term: self.term });
@@ -315,6 +318,9 @@ impl Flight {
             if current != from && (fresh || !suspects.contains(&current)) {
                 return self.say(cx, from, Step::Redirect { to: current });
             }
+            if current == from && cx.outranks_me(&self.blob, &from) {
+                return; // each has yielded to the other: the better rank leads, as it learns from us
+            }
             // The follower has lost the lead, and so have we; or our lead wants to follow us.
             self.suspect_all(cx, suspects);
             self.become_lead(cx);
@@ -331,7 +337,7 @@ impl Flight {
         if new {
             lead.news_at = Some(cx.now); // its first news are the answer
         }
-        self.swarm.set(cx.now, from, &held, true);
+        self.swarm.add(cx.now, from, &held, true);
     }
 
     pub(super) fn on_have(&mut self, cx: &mut Context, from: NodeId, held: &ChunkSet) {
