@@ -285,7 +285,7 @@ impl World {
             Trouble::None | Trouble::Clients => 0,
             Trouble::Messages => under_way,
             Trouble::Kills => self.died,
-            Trouble::Partition => self.report.partitions * self.report.chunks,
+            Trouble::Partition => ((1 << self.report.partitions) - 1) * self.report.chunks,
             Trouble::Wan => 2 * under_way,
             Trouble::Liar => 2 * self.report.chunks,
         };
@@ -308,7 +308,9 @@ impl World {
             Event::Connect(a, b) => self.connect(a, b),
             Event::Disconnect(a, b) => self.disconnect(a, b),
             Event::Deliver { to, life, input } => {
-                if self.nodes[to].life == life {
+                // News of a death that comes after the rebirth is no news.
+                let stale = matches!(&input, Input::Left { node } if self.linked(to, *node));
+                if self.nodes[to].life == life && !stale {
                     self.feed(to, input);
                 }
             }
@@ -360,6 +362,10 @@ impl World {
         }
     }
 
+    fn linked(&self, node: usize, other: NodeId) -> bool {
+        self.nodes[node].links.keys().any(|&link| self.nodes[link].id == other)
+    }
+
     fn reachable(&self, a: usize, b: usize) -> bool {
         let up = |node: usize| self.nodes[node].coordinator.is_some();
         up(a) && up(b) && self.side.contains(&a) == self.side.contains(&b)
@@ -399,9 +405,10 @@ impl World {
         }
         for (x, y) in [(a, b), (b, a)] {
             if self.nodes[x].links.insert(y, self.now).is_none() {
-                let (node, life) = (self.nodes[y].id, self.nodes[x].life);
-                let after = self.random_ms(0..5);
-                self.at(after, Event::Deliver { to: x, life, input: Input::Joined { node, weight: 100 } });
+                let node = self.nodes[y].id;
+                self.feed(x, Input::Left { node });
+                // An introduction comes before all else on its stream, so nobody hears a stranger.
+                self.feed(x, Input::Joined { node, weight: 100 });
             }
         }
     }
@@ -587,9 +594,11 @@ impl World {
     }
 
     /// Promise 1 at its source: nobody whom this node could have asked holds the chunk or is
-    /// pulling it. Links younger than a second, lost messages and dead WANs excuse.
+    /// pulling it. Links younger than a second excuse, and so do troubles in which what a node was
+    /// told may be out of date: lost messages, partitions, dead WANs, liars that were shown out. How
+    /// much those may repeat is bounded at the end.
     fn check_lone(&mut self, node: usize, chunks: &[u32]) {
-        if matches!(self.trouble, Trouble::Messages | Trouble::Wan) {
+        if !matches!(self.trouble, Trouble::None | Trouble::Kills | Trouble::Clients) {
             return;
         }
         let old = |since: &Instant| self.now.saturating_duration_since(*since) > Duration::from_secs(1);

@@ -221,7 +221,11 @@ impl Flight {
                 self.say(cx, follower, Step::Redirect { to: other });
             }
         }
-        self.join(cx, other);
+        if self.is_complete() && !self.wanted {
+            self.over = true; // it led for others only, and they ask the other one now
+        } else {
+            self.join(cx, other);
+        }
     }
 
     pub(super) fn on_holding(&mut self, cx: &mut Context, from: NodeId, holding: Holding) {

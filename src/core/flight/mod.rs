@@ -308,6 +308,8 @@ impl Coordinator {
                     self.each(now, |flight, cx| flight.on_left(cx, node));
                 }
             }
+            // Who has left, or not come yet, has no rank: its words would make no sense.
+            Input::Message { from, .. } if !self.members.contains_key(&from) => {}
             Input::Message { from, message } => self.on_message(now, from, message, shelf),
             Input::Want { blob, manifest } => self.on_want(now, blob, manifest, shelf),
             Input::Unwant { blob } => self.one(now, blob, |flight, cx| flight.on_unwant(cx)),
