@@ -88,8 +88,8 @@ pub struct Swarm {
     last_batch: u64,
     /// When the lead first told of a chunk: the start of the others' patience.
     told: BTreeMap<u32, Instant>,
-    /// Chunks that a source was said to hold and did not hand over.
-    refused: ChunkSet,
+    /// Chunks that somebody was said to hold.
+    heard_of: ChunkSet,
     /// When to pick again though nothing has happened.
     wake: Option<Instant>,
 }
@@ -139,9 +139,14 @@ impl Swarm {
         reachable
     }
 
+    /// Notes chunks that the site holds, wherever they are.
+    pub fn hear_of(&mut self, held: &ChunkSet) {
+        self.heard_of.union_with(held);
+    }
+
     /// Chunks that the site holds, and that this node cannot get.
     pub fn out_of_reach(&self, now: Instant) -> ChunkSet {
-        self.refused.difference(&self.asked).difference(&self.reachable(now))
+        self.heard_of.difference(&self.asked).difference(&self.reachable(now))
     }
 
     /// Each source with what it holds.
@@ -163,7 +168,6 @@ impl Swarm {
     pub fn arrived(&mut self, chunk: u32) {
         self.told.remove(&chunk);
         self.asked.remove(chunk);
-        self.refused.remove(chunk);
         for (_, chunks) in self.batches.values_mut() {
             chunks.remove(&chunk);
         }
@@ -180,14 +184,10 @@ impl Swarm {
         match end {
             BatchEnd::Done => source.failures = 0,
             BatchEnd::Busy => source.rests_until = Some(now + REST / 2),
-            BatchEnd::Lied => {
-                self.sources.remove(&node);
-                self.refused.union_with(&rest.into_iter().collect());
-            }
+            BatchEnd::Lied => drop(self.sources.remove(&node)),
             BatchEnd::Failed => {
                 for chunk in &rest {
                     source.held.remove(*chunk); // until it is told of again
-                    self.refused.insert(*chunk);
                 }
                 source.failures = (source.failures + 1).min(10);
                 let rest = (REST * 2u32.pow(source.failures)).min(LONGEST_REST);

@@ -283,7 +283,7 @@ impl World {
         let under_way = 33;
         let allowed = match self.trouble {
             Trouble::None | Trouble::Clients => 0,
-            Trouble::Messages => under_way,
+            Trouble::Messages => 2 * under_way,
             Trouble::Kills => self.died,
             Trouble::Partition => ((1 << self.report.partitions) - 1) * self.report.chunks,
             Trouble::Wan => 2 * under_way,

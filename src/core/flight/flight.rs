@@ -203,9 +203,13 @@ impl Flight {
     }
 
     pub(super) fn on_left(&mut self, cx: &mut Context, node: NodeId) {
+        let held = self.swarm.held_by(&node).is_some_and(|held| !held.is_empty());
         self.swarm.remove(&node);
         if let Role::Lead(lead) = &mut self.role {
             lead.forget(cx.now, node);
+            if held {
+                self.ask_again(cx); // what it held may have spread meanwhile
+            }
         } else if self.lead() == Some(node) {
             self.seek_lead(cx);
         }

@@ -194,6 +194,9 @@ impl Flight {
             let keep: BTreeSet<NodeId> = others().map(|(node, ..)| *node).collect();
             self.swarm.retain(&keep);
         }
+        for (_, held, _) in sources.nodes.iter().filter(|(node, ..)| *node != cx.me) {
+            self.swarm.hear_of(held);
+        }
         for (node, held, follower) in others() {
             if sources.whole {
                 self.swarm.set(cx.now, *node, held, *follower);

@@ -55,8 +55,23 @@ struct Asking {
     again_at: Option<Instant>,
     until: Instant,
     unseen: Option<NodeId>,
+    /// It has waited for one that is not seen: not again.
+    waited: bool,
     /// Leads that answered and are not to be waited for: they are told when this one takes over.
     rivals: BTreeSet<NodeId>,
+}
+
+impl Asking {
+    fn new(now: Instant, members: impl Iterator<Item = NodeId>) -> Self {
+        Self {
+            unanswered: members.collect(),
+            again_at: Some(now + ASK / 2),
+            until: now + ASK,
+            unseen: None,
+            waited: false,
+            rivals: BTreeSet::new(),
+        }
+    }
 }
 
 /// What a follower was told.
@@ -68,15 +83,8 @@ struct Told {
 
 impl Lead {
     fn new(now: Instant, members: impl Iterator<Item = NodeId>) -> Self {
-        let asking = Asking {
-            unanswered: members.collect(),
-            again_at: Some(now + ASK / 2),
-            until: now + ASK,
-            unseen: None,
-            rivals: BTreeSet::new(),
-        };
         Self {
-            asking: Some(asking),
+            asking: Some(Asking::new(now, members)),
             followers: BTreeMap::new(),
             news: BTreeMap::new(),
             gone: Vec::new(),
@@ -211,6 +219,15 @@ impl Flight {
         }
     }
 
+    /// Asks all members anew before more is pulled: what was known of them is old.
+    pub(super) fn ask_again(&mut self, cx: &mut Context) {
+        let Role::Lead(lead) = &mut self.role else { return };
+        lead.asking = Some(Asking::new(cx.now, cx.members.keys().copied()));
+        for &node in cx.members.keys() {
+            self.say(cx, node, Step::WhoHas { term: self.term });
+        }
+    }
+
     /// Stops leading at once and follows another.
     pub(super) fn yield_to(&mut self, cx: &mut Context, other: NodeId) {
         if let Role::Lead(lead) = &self.role {
@@ -255,13 +272,17 @@ impl Flight {
             return;
         };
         asking.unanswered.remove(&from);
+        if asking.unseen == Some(from) {
+            asking.unseen = None; // here it is
+        }
         if holding.lead == Some(from) {
             asking.rivals.insert(from);
         }
         match incumbent {
             Some(other) if other == from && stalled => {}
             Some(other) if cx.is_member(&other) => self.yield_to(cx, other),
-            Some(other) if asking.unseen.is_none() => {
+            Some(other) if !asking.waited => {
+                asking.waited = true;
                 asking.unseen = Some(other);
                 asking.until = cx.now + UNSEEN_LEAD;
             }
@@ -404,13 +425,25 @@ impl Flight {
             }
         }
         let Role::Lead(lead) = &mut self.role else { return };
+        let Some(asking) = &mut lead.asking else { return };
+        if asking.until <= cx.now && asking.unseen.take().is_some() {
+            // It never came, and what the others said meanwhile is old.
+            asking.unanswered = cx.members.keys().copied().collect();
+            (asking.again_at, asking.until) = (Some(cx.now + ASK / 2), cx.now + ASK);
+            for &node in cx.members.keys() {
+                cx.send(node, self.blob, self.manifest_id, Step::WhoHas { term: self.term });
+            }
+        }
+        let Role::Lead(lead) = &mut self.role else { return };
         let Some(asking) = &lead.asking else { return };
         let answered = asking.unanswered.is_empty() && asking.unseen.is_none();
         // A blob that is here needs no WAN, and so no answers.
         let complete = self.manifest.as_ref().is_some_and(|manifest| manifest.count() == self.held.len());
         if complete || (cx.settled && (answered || asking.until <= cx.now)) {
             let rivals = lead.asking.take().map(|asking| asking.rivals).unwrap_or_default();
-            lead.progress = cx.now;
+            if lead.runs.is_empty() {
+                lead.progress = cx.now;
+            }
             for rival in rivals {
                 self.say(cx, rival, Step::Lease { term: self.term });
             }
