@@ -3,7 +3,7 @@
 
 pub mod core;
 pub mod front;
-pub mod node;
 pub mod net;
+pub mod node;
 pub mod origin;
 pub mod store;

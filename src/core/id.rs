@@ -176,9 +176,9 @@ impl FromStr for NodeId {
     type Err = InvalidName;
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let bytes = bs58::decode(text).into_vec().ok();
-        bytes
-            .and_then(|bytes| Self::from_peer_id(&bytes))
-            .ok_or_else(|| invalid("node id", text, "it must be a libp2p peer id of an Ed25519 key (12D3Koo...)"))
+        bytes.and_then(|bytes| Self::from_peer_id(&bytes)).ok_or_else(|| {
+            invalid("node id", text, "it must be a libp2p peer id of an Ed25519 key (12D3Koo...)")
+        })
     }
 }
 

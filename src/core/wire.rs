@@ -1,6 +1,6 @@
 //! The messages of `proto/`, as generated.
 
-#![allow(missing_docs, reason = "documented in the .proto files")]
+#![allow(missing_docs, clippy::module_inception, reason = "documented in the .proto files")]
 
 /// What an origin stores.
 pub mod manifest {

@@ -165,7 +165,10 @@ where
                 introduced = true;
                 match Hello::from_wire(hello) {
                     Some(hello) => Heard::Hello(hello),
-                    None => break "it speaks another version of the protocol; upgrade the older agent".to_owned(),
+                    None => {
+                        break "it speaks another version of the protocol; upgrade the older agent"
+                            .to_owned();
+                    }
                 }
             }
             (true, Some(body)) => match understand(body) {
@@ -188,10 +191,16 @@ fn understand(body: proto::control::Body) -> Option<Heard> {
     Some(match body {
         Body::Hello(hello) => Heard::Hello(Hello::from_wire(hello)?),
         Body::Peers(peers) => {
-            let contact = |contact: proto::Contact| Some((NodeId::from_slice(&contact.node)?, addresses(&contact.addresses)));
-            Heard::Contacts(peers.contacts.into_iter().take(MAX_CONTACTS).map(contact).collect::<Option<_>>()?)
+            let contact = |contact: proto::Contact| {
+                Some((NodeId::from_slice(&contact.node)?, addresses(&contact.addresses)))
+            };
+            Heard::Contacts(
+                peers.contacts.into_iter().take(MAX_CONTACTS).map(contact).collect::<Option<_>>()?,
+            )
         }
-        Body::Beat(beat) if beat.answer => Heard::Latency(Duration::from_micros(clock().saturating_sub(beat.number))),
+        Body::Beat(beat) if beat.answer => {
+            Heard::Latency(Duration::from_micros(clock().saturating_sub(beat.number)))
+        }
         Body::Beat(beat) if beat.number > 0 => Heard::Ping(beat.number),
         Body::Beat(_) => Heard::Beat,
         Body::Flight(flight) => Heard::Flight(Message::from_wire(flight)?),

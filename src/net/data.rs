@@ -48,7 +48,8 @@ pub enum AskError {
 /// Answers requests of members.
 pub trait Serve: Send + Sync {
     /// Answers one request.
-    fn serve<'a>(&'a self, from: NodeId, request: Request, reply: Reply<'a>) -> BoxFuture<'a, io::Result<()>>;
+    fn serve<'a>(&'a self, from: NodeId, request: Request, reply: Reply<'a>)
+    -> BoxFuture<'a, io::Result<()>>;
 }
 
 /// A data stream, and its place among those that may be open.
@@ -214,8 +215,10 @@ pub(super) async fn ask(
         }
     }
     let open = tokio::time::timeout(SILENCE, opener.open(DATA));
-    let (stream, permit) =
-        open.await.map_err(|_| AskError::Silent)?.map_err(|error| AskError::Broken(io::Error::other(error)))?;
+    let (stream, permit) = open
+        .await
+        .map_err(|_| AskError::Silent)?
+        .map_err(|error| AskError::Broken(io::Error::other(error)))?;
     let line = Line { io: stream.compat(), connection: opener.connection, _permit: permit };
     ask_on(line, pool, request, patience).await
 }

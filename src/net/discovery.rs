@@ -149,7 +149,10 @@ impl Discovery {
 
     fn address(&self, interface: Ipv4Addr) -> Multiaddr {
         let ip = if self.listen.ip().is_unspecified() { interface.into() } else { self.listen.ip() };
-        Multiaddr::empty().with(ip.into()).with(Protocol::Tcp(self.listen.port())).with(Protocol::P2p(self.me))
+        Multiaddr::empty()
+            .with(ip.into())
+            .with(Protocol::Tcp(self.listen.port()))
+            .with(Protocol::P2p(self.me))
     }
 
     fn announcement(&self, interface: Ipv4Addr) -> Option<Vec<u8>> {

@@ -30,7 +30,8 @@ pub fn load_identity(state_dir: &Path) -> Result<Keypair, NetError> {
             let write = || {
                 fs::create_dir_all(state_dir)?;
                 fs::remove_file(&draft).ok();
-                let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+                let mut file =
+                    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
                 file.write_all(&bytes)?;
                 file.sync_all()?;
                 fs::rename(&draft, &path)

@@ -47,13 +47,17 @@ pub enum SiteKeyError {
     #[error("cannot use the site key file {0}: {1}")]
     Io(String, io::Error),
     /// The file is no site key.
-    #[error("{0} is no site key: make one with 'branchline site keygen FILE' and copy it to every machine of the site")]
+    #[error(
+        "{0} is no site key: make one with 'branchline site keygen FILE' and copy it to every machine of the site"
+    )]
     Malformed(String),
     /// Others can read it.
     #[error("the site key file {0} can be read by other users: run 'chmod 600 {0}'")]
     Exposed(String),
     /// It is never overwritten.
-    #[error("{0} is there already, and a site key is never overwritten: whoever has the old one would be shut out")]
+    #[error(
+        "{0} is there already, and a site key is never overwritten: whoever has the old one would be shut out"
+    )]
     Taken(String),
 }
 
@@ -75,7 +79,8 @@ impl SiteKey {
             return Err(SiteKeyError::Exposed(name));
         }
         let text = fs::read_to_string(path).map_err(failed)?;
-        let key = text.trim().strip_prefix(FILE_PREFIX).and_then(|hex| blake3::Hash::from_hex(hex.trim()).ok());
+        let key =
+            text.trim().strip_prefix(FILE_PREFIX).and_then(|hex| blake3::Hash::from_hex(hex.trim()).ok());
         key.map(|key| Self(*key.as_bytes())).ok_or(SiteKeyError::Malformed(name))
     }
 
@@ -147,7 +152,14 @@ impl MemberUpgrade {
 }
 
 impl Proof {
-    fn tag(&self, by: Role, peer: PeerId, nonces: &[[u8; 32]; 2], binding: &[u8; 32], mine: bool) -> blake3::Hash {
+    fn tag(
+        &self,
+        by: Role,
+        peer: PeerId,
+        nonces: &[[u8; 32]; 2],
+        binding: &[u8; 32],
+        mine: bool,
+    ) -> blake3::Hash {
         let (from, to) = if mine { (self.me, peer) } else { (peer, self.me) };
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(if by == Role::Dialer { b"dialer" } else { b"listen" });
@@ -158,7 +170,13 @@ impl Proof {
     }
 
     /// Exchanges nonces, then proofs, the dialer's first.
-    async fn exchange<S>(&self, io: &mut S, role: Role, peer: PeerId, binding: [u8; 32]) -> Result<(), MemberError>
+    async fn exchange<S>(
+        &self,
+        io: &mut S,
+        role: Role,
+        peer: PeerId,
+        binding: [u8; 32],
+    ) -> Result<(), MemberError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -257,7 +275,10 @@ mod tests {
         MemberUpgrade::new(tls, &SiteKey([key; 32]), &site, keypair.public().to_peer_id())
     }
 
-    async fn meet(a: (u8, &str), b: (u8, &str)) -> (Result<PeerId, MemberError>, Result<PeerId, MemberError>) {
+    async fn meet(
+        a: (u8, &str),
+        b: (u8, &str),
+    ) -> (Result<PeerId, MemberError>, Result<PeerId, MemberError>) {
         let (left, right) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
         let (x, y) = tokio::io::duplex(1 << 16);
         let dial = upgrade(&left, a.0, a.1).upgrade_outbound(x.compat(), "");

@@ -9,10 +9,13 @@
 //! This layer knows nothing of stores or flights: it hands messages up and requests to whoever
 //! serves them ([`Serve`]).
 
+mod book;
 pub mod control;
 pub mod data;
 pub mod discovery;
 mod frame;
+mod handle;
+mod hear;
 mod identity;
 pub mod member;
 mod mux;
@@ -24,15 +27,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-
 use crate::core::id::{NodeId, SiteName};
 
 pub use control::Hello;
 pub use data::{Answer, AskError, Reply, Serve};
+pub use handle::{Contact, Event, Net};
 pub use identity::{load_identity, node_id, peer_id};
 pub use libp2p::Multiaddr;
 pub use member::{SiteKey, SiteKeyError};
-pub use site::{Contact, Event, Net};
 
 /// What the network needs to know.
 #[derive(Debug, Clone)]
@@ -55,7 +57,9 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
     /// The port is taken, or may not be used.
-    #[error("cannot listen on {address} for the swarm: {why}; is another agent running? Choose another address with --listen")]
+    #[error(
+        "cannot listen on {address} for the swarm: {why}; is another agent running? Choose another address with --listen"
+    )]
     Listen {
         /// Where.
         address: SocketAddr,

@@ -3,222 +3,78 @@
 //! One task owns the swarm and all of this state. Its handlers are plain functions that cannot
 //! wait; what takes time runs in tasks that report back through bounded queues.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use libp2p::connection_limits::{self, ConnectionLimits};
-use libp2p::core::upgrade::Version;
 use libp2p::core::ConnectedPoint;
+use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{self, ConnectionId, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, Transport, tcp};
 use tokio::sync::mpsc;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tokio_util::sync::CancellationToken;
 
+use super::book::Known;
 use super::control::{self, Heard, Hello, Report};
-use super::data::{self, Answer, AskError, Pool, Serve};
+use super::data::Serve;
+use super::handle::{Contact, Event, Member, Net, Order};
 use super::member::MemberUpgrade;
 use super::mux::Yamux;
 use super::streams::{self, CONTROL, Inbound, Opener, Streams};
 use super::tls::Tls;
 use super::{Config, NetError, discovery, node_id};
-use crate::core::flight::Message;
-use crate::core::id::NodeId;
-use crate::core::wire::message::Request;
 
 /// A connection is made within this, or not at all.
-const HANDSHAKE: Duration = Duration::from_secs(8);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(8);
 /// The node with the greater id leaves dialing to the other for so long, so that two sockets for
 /// one pair stay rare.
-const POLITE: Duration = Duration::from_millis(300);
-const REDIAL: [Duration; 4] =
+pub(super) const POLITE: Duration = Duration::from_millis(300);
+pub(super) const REDIAL: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
-/// A member that was only heard of is forgotten after so many failed dials.
-const FORGET_AFTER: u32 = 12;
 const BAN: Duration = Duration::from_secs(600);
 const MAX_MEMBERS: u32 = 512;
-const MAX_BOOK: usize = 2048;
-
-/// What the network tells the node.
-#[derive(Debug)]
-pub enum Event {
-    /// A member is there.
-    Up {
-        /// Who.
-        node: NodeId,
-        /// How it introduces itself.
-        hello: Hello,
-    },
-    /// It is gone.
-    Down {
-        /// Who.
-        node: NodeId,
-    },
-    /// It says something about a flight.
-    Message {
-        /// Who.
-        from: NodeId,
-        /// What.
-        message: Message,
-    },
-}
-
-/// A connected member, for people.
-#[derive(Debug, Clone)]
-pub struct Contact {
-    /// Who.
-    pub node: NodeId,
-    /// How it introduces itself.
-    pub hello: Hello,
-    /// Where it is connected.
-    pub address: Multiaddr,
-    /// The last measured round trip.
-    pub latency: Option<Duration>,
-    /// Since when it is connected.
-    pub since: Instant,
-}
-
-#[derive(Debug, Clone)]
-struct Member {
-    contact: Contact,
-    opener: Opener,
-    control: mpsc::Sender<Vec<u8>>,
-}
-
-/// The network, to talk through. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Net {
-    me: NodeId,
-    members: Arc<RwLock<BTreeMap<NodeId, Member>>>,
-    listening: Arc<RwLock<Vec<Multiaddr>>>,
-    pool: Arc<Pool>,
-    orders: mpsc::Sender<Order>,
-}
-
-#[derive(Debug)]
-enum Order {
-    /// Break with a member, and refuse it for a while.
-    Ban(PeerId),
-    /// A member does not read what it is told.
-    Drop(PeerId),
-    Stop,
-}
-
-impl Net {
-    /// This node.
-    pub fn me(&self) -> NodeId {
-        self.me
-    }
-
-    /// Where it listens.
-    pub fn addresses(&self) -> Vec<Multiaddr> {
-        self.listening.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn member(&self, node: &NodeId) -> Option<Member> {
-        self.members.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
-    }
-
-    /// The connected members.
-    pub fn contacts(&self) -> Vec<Contact> {
-        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
-        members.values().map(|member| member.contact.clone()).collect()
-    }
-
-    /// Says something to a member. One that does not listen any more is let go.
-    pub fn send(&self, to: &NodeId, message: &Message) {
-        let Some(member) = self.member(to) else { return };
-        if member.control.try_send(control::encode_flight(message)).is_err() {
-            tracing::warn!(node = %to, "does not read what it is told; disconnecting");
-            self.orders.try_send(Order::Drop(member.opener.peer)).ok();
-        }
-    }
-
-    /// Asks a member for data that it has at hand.
-    ///
-    /// # Errors
-    /// [`AskError`].
-    pub async fn ask(&self, node: &NodeId, request: &Request) -> Result<Answer, AskError> {
-        self.ask_patiently(node, request, data::SILENCE).await
-    }
-
-    /// Asks a member for something that it may have to get first, and waits so long for it.
-    ///
-    /// # Errors
-    /// [`AskError`].
-    pub async fn ask_patiently(
-        &self,
-        node: &NodeId,
-        request: &Request,
-        patience: Duration,
-    ) -> Result<Answer, AskError> {
-        let member = self.member(node).ok_or(AskError::Gone)?;
-        data::ask(&member.opener, &self.pool, request, patience).await
-    }
-
-    /// Breaks with a member that lies.
-    pub fn ban(&self, node: &NodeId) {
-        if let Some(member) = self.member(node) {
-            self.orders.try_send(Order::Ban(member.opener.peer)).ok();
-        }
-    }
-
-    /// Says goodbye to everybody.
-    pub async fn stop(&self) {
-        self.orders.send(Order::Stop).await.ok();
-    }
-}
 
 #[derive(NetworkBehaviour)]
-struct Behaviour {
+pub(super) struct Behaviour {
     // First, since it may refuse what the other would accept.
     limits: connection_limits::Behaviour,
     streams: Streams,
 }
 
 /// One connection; a peer may have two for a moment.
-struct Connection {
-    peer: PeerId,
-    opener: Opener,
-    preferred: bool,
-    dialed: bool,
-    address: Multiaddr,
-    control: mpsc::Sender<Vec<u8>>,
-    cancel: CancellationToken,
-    hello: Option<Hello>,
+pub(super) struct Connection {
+    pub(super) peer: PeerId,
+    pub(super) opener: Opener,
+    pub(super) preferred: bool,
+    pub(super) dialed: bool,
+    pub(super) address: Multiaddr,
+    pub(super) control: mpsc::Sender<Vec<u8>>,
+    pub(super) cancel: CancellationToken,
+    pub(super) hello: Option<Hello>,
 }
 
-/// A member that may be connected or not.
-#[derive(Debug, Clone)]
-struct Known {
-    addresses: Vec<Multiaddr>,
-    configured: bool,
-    failures: u32,
-    dial_at: Instant,
-}
-
-struct Site {
-    swarm: Swarm<Behaviour>,
-    me: PeerId,
-    hello: Hello,
-    serve: Arc<dyn Serve>,
-    net: Net,
-    events: mpsc::Sender<Event>,
+pub(super) struct Site {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) me: PeerId,
+    pub(super) hello: Hello,
+    pub(super) serve: Arc<dyn Serve>,
+    pub(super) net: Net,
+    pub(super) events: mpsc::Sender<Event>,
     /// Handed up one after the other, since the node may be slower than the network.
-    outbox: std::collections::VecDeque<Event>,
-    reports: mpsc::Sender<Report>,
-    connections: HashMap<ConnectionId, Connection>,
-    book: HashMap<PeerId, Known>,
+    pub(super) outbox: std::collections::VecDeque<Event>,
+    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) connections: HashMap<ConnectionId, Connection>,
+    pub(super) book: HashMap<PeerId, Known>,
     /// Configured addresses without a peer id.
-    nameless: Vec<(Multiaddr, Option<PeerId>, Instant)>,
-    dialing: HashMap<ConnectionId, usize>,
-    banned: HashMap<PeerId, Instant>,
+    pub(super) nameless: Vec<(Multiaddr, Option<PeerId>, Instant)>,
+    pub(super) dialing: HashMap<ConnectionId, usize>,
+    pub(super) banned: HashMap<PeerId, Instant>,
 }
 
 pub(super) async fn start(
@@ -463,7 +319,7 @@ impl Site {
     }
 
     /// Closes a connection. Its tasks first: yamux does not wake readers of its own closing.
-    fn close(&mut self, id: ConnectionId) {
+    pub(super) fn close(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(&id) {
             connection.cancel.cancel();
             self.net.pool.forget(id);
@@ -484,7 +340,7 @@ impl Site {
     }
 
     /// Brings what the node sees of a peer up to date with its connections.
-    fn refresh_member(&mut self, peer: PeerId) {
+    pub(super) fn refresh_member(&mut self, peer: PeerId) {
         let node = node_id(&peer);
         let best = self
             .connections
@@ -518,164 +374,6 @@ impl Site {
         }
     }
 
-    fn on_stream(&mut self, inbound: Inbound) {
-        let Some(connection) = self.connections.get(&inbound.connection) else { return };
-        let (cancel, id) = (connection.cancel.clone(), inbound.connection);
-        let from = node_id(&inbound.peer);
-        if inbound.protocol == CONTROL {
-            let (reports, permit) = (self.reports.clone(), inbound.permit);
-            let read = control::read(inbound.stream.compat(), id, reports);
-            tokio::spawn(async move {
-                cancel.run_until_cancelled(read).await;
-                drop(permit);
-            });
-        } else {
-            let serve = data::serve(inbound.stream, inbound.permit, id, from, self.serve.clone());
-            tokio::spawn(async move { cancel.run_until_cancelled(serve).await });
-        }
-    }
-
-    // ---- what members say ------------------------------------------------------------
-
-    fn on_heard(&mut self, id: ConnectionId, heard: Heard) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        let peer = connection.peer;
-        match heard {
-            Heard::Hello(hello) => {
-                let listening = reachable(&hello.addresses, &connection.address);
-                connection.hello = Some(hello);
-                self.learn(peer, listening);
-                self.refresh_member(peer);
-                self.introduce(id);
-            }
-            Heard::Contacts(contacts) => {
-                for (node, addresses) in contacts {
-                    if let Some(peer) = super::peer_id(&node) {
-                        self.learn(peer, addresses);
-                    }
-                }
-            }
-            Heard::Flight(message) => {
-                self.outbox.push_back(Event::Message { from: node_id(&peer), message });
-            }
-            Heard::Ping(number) => drop(connection.control.try_send(control::encode_answer(number))),
-            Heard::Beat => {}
-            Heard::Latency(latency) => {
-                let mut members = self.net.members.write().unwrap_or_else(PoisonError::into_inner);
-                if let Some(member) = members.get_mut(&node_id(&peer)) {
-                    member.contact.latency = Some(latency);
-                }
-            }
-            Heard::Over(why) => {
-                tracing::debug!(node = %node_id(&peer), why, "the control stream is over");
-                self.close(id);
-                self.refresh_member(peer);
-            }
-        }
-    }
-
-    /// Tells a new member of the others.
-    fn introduce(&self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(&id) else { return };
-        let others = self.connections.values().filter(|other| other.peer != connection.peer);
-        let contacts: Vec<_> = others
-            .filter_map(|other| Some((node_id(&other.peer), reachable(&other.hello.as_ref()?.addresses, &other.address))))
-            .collect();
-        if !contacts.is_empty() {
-            connection.control.try_send(control::encode_contacts(&contacts)).ok();
-        }
-    }
-
-    // ---- finding members -------------------------------------------------------------
-
-    fn configure(&mut self, mut address: Multiaddr) {
-        match address.pop() {
-            Some(Protocol::P2p(peer)) => self.learn_as(peer, vec![address], true),
-            Some(other) => self.nameless.push((address.with(other), None, Instant::now())),
-            None => {}
-        }
-    }
-
-    fn learn(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        self.learn_as(peer, addresses, false);
-    }
-
-    fn learn_as(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, configured: bool) {
-        if peer == self.me || (self.book.len() >= MAX_BOOK && !self.book.contains_key(&peer)) {
-            return;
-        }
-        let polite = if self.me < peer { Duration::ZERO } else { POLITE };
-        let known = self.book.entry(peer).or_insert(Known {
-            addresses: Vec::new(),
-            configured,
-            failures: 0,
-            dial_at: Instant::now() + polite,
-        });
-        known.configured |= configured;
-        for address in addresses {
-            if !known.addresses.contains(&address) && known.addresses.len() < 16 {
-                known.addresses.push(address);
-                known.dial_at = known.dial_at.min(Instant::now() + polite);
-            }
-        }
-        self.dial_due();
-    }
-
-    fn dial_due(&mut self) {
-        let now = Instant::now();
-        let connected = |site: &Self, peer: &PeerId| {
-            site.connections.values().any(|connection| connection.peer == *peer)
-        };
-        let due: Vec<PeerId> = self
-            .book
-            .iter()
-            .filter(|(peer, known)| known.dial_at <= now && !connected(self, peer))
-            .filter(|(peer, _)| self.banned.get(*peer).is_none_or(|until| *until <= now))
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in due {
-            let Some(known) = self.book.get_mut(&peer) else { continue };
-            known.dial_at = now + REDIAL[(known.failures as usize).min(REDIAL.len() - 1)].max(HANDSHAKE / 4);
-            let options = DialOpts::peer_id(peer)
-                .condition(PeerCondition::DisconnectedAndNotDialing)
-                .addresses(known.addresses.clone())
-                .allocate_new_port()
-                .build();
-            self.swarm.dial(options).ok();
-        }
-        for index in 0..self.nameless.len() {
-            let (address, peer, at) = self.nameless[index].clone();
-            if at > now || peer.is_some_and(|peer| peer == self.me || connected(self, &peer)) {
-                continue;
-            }
-            self.nameless[index].2 = now + REDIAL[2];
-            let options = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
-            self.dialing.insert(options.connection_id(), index);
-            self.swarm.dial(options).ok();
-        }
-    }
-
-    fn on_dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: &swarm::DialError) {
-        if let Some(index) = self.dialing.remove(&id) {
-            let address = self.nameless[index].0.clone();
-            if matches!(error, swarm::DialError::LocalPeerId { .. }) {
-                self.nameless[index].1 = Some(self.me);
-                return;
-            }
-            self.nameless[index].2 = Instant::now() + REDIAL[1];
-            tracing::info!(%address, error = %causes(error), "a configured peer cannot be reached");
-        }
-        let Some(peer) = peer else { return };
-        tracing::debug!(%peer, error = %causes(error), "dialing failed");
-        if let Some(known) = self.book.get_mut(&peer) {
-            known.failures += 1;
-            known.dial_at = Instant::now() + REDIAL[(known.failures as usize - 1).min(REDIAL.len() - 1)];
-            if known.failures >= FORGET_AFTER && !known.configured {
-                self.book.remove(&peer);
-            }
-        }
-    }
-
     fn break_with(&mut self, peer: PeerId) {
         let of_peer = self.connections.iter().filter(|(_, connection)| connection.peer == peer);
         for id in of_peer.map(|(id, _)| *id).collect::<Vec<_>>() {
@@ -698,29 +396,8 @@ fn is_loopback(address: &Multiaddr) -> bool {
     })
 }
 
-/// The addresses of a member as seen from here: those that it names, and its ports at the address
-/// that its connection came from.
-fn reachable(named: &[Multiaddr], seen: &Multiaddr) -> Vec<Multiaddr> {
-    let ip = seen.iter().next();
-    let ports = named.iter().flat_map(|address| address.iter().collect::<Vec<_>>()).filter_map(|part| match part {
-        Protocol::Tcp(port) => Some(port),
-        _ => None,
-    });
-    let observed = ports.take(1).filter_map(|port| {
-        let ip = ip.clone().filter(|ip| matches!(ip, Protocol::Ip4(_) | Protocol::Ip6(_)))?;
-        Some(Multiaddr::empty().with(ip).with(Protocol::Tcp(port)))
-    });
-    let mut all: Vec<Multiaddr> = observed.collect();
-    for address in named {
-        if !all.contains(address) {
-            all.push(address.clone());
-        }
-    }
-    all
-}
-
 /// An error with its causes: libp2p's own display leaves them out.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut at = error.source();
     while let Some(cause) = at {

@@ -63,9 +63,10 @@ impl Books {
             open()
         });
         let db = db.map_err(|error| format!("{}: {error}", dir.display()))?;
-        let rows = db.iter().flatten().filter_map(|(key, row)| {
-            Some((decode(&key)?, serde_json::from_slice::<Row>(&row).ok()?))
-        });
+        let rows = db
+            .iter()
+            .flatten()
+            .filter_map(|(key, row)| Some((decode(&key)?, serde_json::from_slice::<Row>(&row).ok()?)));
         let ledger = Ledger::restore(rows);
         Ok(Self { state: Mutex::new(State { ledger, arrivals: HashMap::new() }), db })
     }
@@ -83,7 +84,15 @@ impl Books {
     }
 
     /// A verified chunk came; `read` says that a client waits for its blob.
-    pub(super) fn arrived(&self, blob: BlobId, chunk: u32, label: &str, source: Source, bytes: u64, read: bool) {
+    pub(super) fn arrived(
+        &self,
+        blob: BlobId,
+        chunk: u32,
+        label: &str,
+        source: Source,
+        bytes: u64,
+        read: bool,
+    ) {
         let mut state = self.state();
         let arrival = state.ledger.arrived(row_key(label), source, bytes);
         if read {

@@ -22,7 +22,7 @@ const MAX_BUNDLE: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// When a package is asked for that is not in the catalog, it is asked for anew unless it is
 /// younger than this.
-const FRESH: Duration = Duration::from_secs(2);
+const FRESH: Duration = Duration::from_millis(250);
 /// How the ledger calls the catalog.
 const LABEL: &str = "(catalog)";
 
@@ -36,7 +36,9 @@ pub enum ResolveError {
     #[error("there is no catalog yet: {0}")]
     NoCatalog(String),
     /// The catalog is past its time.
-    #[error("the catalog has expired on {0}; run 'branchline origin renew' where its keys are. Versions that this node holds can still be fetched by their number")]
+    #[error(
+        "the catalog has expired on {0}; run 'branchline origin renew' where its keys are. Versions that this node holds can still be fetched by their number"
+    )]
     Expired(jiff::Timestamp),
 }
 
@@ -208,7 +210,8 @@ impl CatalogService {
         let timestamp_version = self.current().map_or(0, |catalog| catalog.version);
         let body = CatalogRequest { timestamp_version, max_age_ms: max_age.as_millis() as u64 };
         let request = Request { body: Some(request::Body::Catalog(body)) };
-        let answer = self.net.ask_patiently(&node, &request, PATIENCE).await.map_err(|error| error.to_string())?;
+        let answer =
+            self.net.ask_patiently(&node, &request, PATIENCE).await.map_err(|error| error.to_string())?;
         if answer.response.status() != response::Status::Ok {
             return Err(answer.response.detail.clone());
         }
@@ -243,7 +246,10 @@ impl CatalogService {
         if catalog.version <= version {
             return Ok((age, None));
         }
-        let file = |(name, content): (&String, &bytes::Bytes)| CatalogFile { name: name.clone(), content: content.clone() };
+        let file = |(name, content): (&String, &bytes::Bytes)| CatalogFile {
+            name: name.clone(),
+            content: content.clone(),
+        };
         Ok((age, Some(CatalogBundle { files: catalog.files().iter().map(file).collect() })))
     }
 }

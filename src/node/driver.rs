@@ -149,7 +149,9 @@ impl Driver {
                 fetches.retain(|fetch| !fetch.is_finished());
                 fetches.push(abort);
             }
-            Effect::Duplicate { blob, bytes } => self.node.inner.books.duplicate(&self.node.label(&blob), bytes),
+            Effect::Duplicate { blob, bytes } => {
+                self.node.inner.books.duplicate(&self.node.label(&blob), bytes)
+            }
             Effect::Ended { blob, result } => {
                 if let Err(failure) = &result {
                     tracing::warn!(%blob, why = failure.why, "a flight failed");
@@ -203,7 +205,9 @@ impl Driver {
             let fetched = match (from, wan) {
                 (Some(from), _) => peers::manifest(&node, from, blob, id).await,
                 (None, Some(Ok(wan))) => wan::manifest(&node, &wan, id).await,
-                (None, Some(Err(error))) => Err(Failure { why: error.to_string(), kind: FailureKind::Permanent }),
+                (None, Some(Err(error))) => {
+                    Err(Failure { why: error.to_string(), kind: FailureKind::Permanent })
+                }
                 (None, None) => return,
             };
             let result = match fetched {

@@ -122,7 +122,10 @@ impl Node {
     /// [`StartError`]: what is wrong, and what to do about it.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         std::fs::create_dir_all(&config.state_dir).map_err(|error| {
-            StoreError::Unusable(format!("cannot use the state directory {}: {error}", config.state_dir.display()))
+            StoreError::Unusable(format!(
+                "cannot use the state directory {}: {error}",
+                config.state_dir.display()
+            ))
         })?;
         let limits = Limits { quota: config.cache_size.0, reserve: config.disk_reserve.0 };
         let dir = config.state_dir.clone();
@@ -132,11 +135,8 @@ impl Node {
         let books = Arc::new(Books::open(&config.state_dir.join("ledger")).map_err(StartError::Books)?);
         let origin = Origin::open(&config.origin)?;
         let keeper = Keeper::open(&config.state_dir.join("catalog"), config.trust.clone()).await?;
-        let settings = flight::Config {
-            weight: config.weight,
-            settle: settle(&config),
-            ..flight::Config::default()
-        };
+        let settings =
+            flight::Config { weight: config.weight, settle: settle(&config), ..flight::Config::default() };
         let server = Arc::new(serve::Server::default());
         let network = net::Config {
             site: config.site.clone(),
@@ -148,7 +148,8 @@ impl Node {
         };
         let (net, events) = net::start(&config.state_dir, network, server.clone()).await?;
         let (inputs, queue) = mpsc::channel(INPUTS);
-        let catalog = CatalogService::new(keeper, origin.clone(), net.clone(), books.clone(), &config, settings);
+        let catalog =
+            CatalogService::new(keeper, origin.clone(), net.clone(), books.clone(), &config, settings);
         let node = Self {
             inner: Arc::new(Inner {
                 me: net.me(),

@@ -145,7 +145,10 @@ impl Reader {
             }
             Some(Err(StoreError::NotHeld(_))) => Ok(false),
             Some(Err(StoreError::WrongHash(chunk))) => {
-                tracing::warn!(blob = %self.id(), chunk, "damaged on disk; it is fetched anew");
+                tracing::warn!(blob = %self.id(), chunk, "damaged on disk; it is checked, and fetched anew");
+                if let Some(blob) = self.blob.clone() {
+                    blocking(move || blob.check()).await;
+                }
                 self.ticket.want(self.resolved.published.manifest).await;
                 self.ticket.say(Input::Lost { blob: self.id(), chunk }).await;
                 Ok(false)
@@ -162,21 +165,23 @@ impl Reader {
             // What came between the look into the store and now is seen by the next look.
             return Ok(());
         }
-        let changed = tokio::time::timeout(PATIENCE, self.ticket.news.changed()).await;
-        changed.map_err(|_| ReadError::Stalled)?.map_err(|_| ReadError::Stalled)?;
         let end = self.ticket.news.borrow_and_update().end.clone();
         match end {
             Some(Err(failure)) if failure.kind == FailureKind::Local => Err(ReadError::NoRoom(failure.why)),
             Some(Err(failure)) => Err(ReadError::Failed(failure.why)),
             Some(Ok(())) => {
-                // Complete, and yet a chunk was missing: it went bad in between.
-                let held = self.blob.as_ref().is_none_or(|blob| blob.held().len() == blob.manifest().count());
+                // It was complete, and yet a chunk may be missing: it went bad since.
+                let held =
+                    self.blob.as_ref().is_some_and(|blob| blob.held().len() == blob.manifest().count());
                 if !held {
                     self.ticket.want(self.resolved.published.manifest).await;
                 }
                 Ok(())
             }
-            None => Ok(()),
+            None => {
+                let changed = tokio::time::timeout(PATIENCE, self.ticket.news.changed()).await;
+                changed.map_err(|_| ReadError::Stalled)?.map_err(|_| ReadError::Stalled)
+            }
         }
     }
 }

@@ -11,7 +11,9 @@ use tokio::sync::Semaphore;
 use super::{Later, Node, blocking};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::{BlobId, ManifestId, NodeId};
-use crate::core::wire::message::{CatalogRequest, Chunks, ManifestRequest, Request, Response, request, response};
+use crate::core::wire::message::{
+    CatalogRequest, Chunks, ManifestRequest, Request, Response, request, response,
+};
 use crate::net::{Reply, Serve};
 use crate::store::Blob;
 
@@ -45,7 +47,12 @@ fn status(status: response::Status, detail: &str) -> Response {
 }
 
 impl Serve for Server {
-    fn serve<'a>(&'a self, from: NodeId, request: Request, mut reply: Reply<'a>) -> BoxFuture<'a, io::Result<()>> {
+    fn serve<'a>(
+        &'a self,
+        from: NodeId,
+        request: Request,
+        mut reply: Reply<'a>,
+    ) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move {
             let Some(node) = self.node.get() else {
                 return reply.header(&status(response::Status::Busy, "starting")).await;
@@ -145,5 +152,6 @@ async fn read_piece(blob: &Arc<dyn Blob>, left: &mut Vec<u32>) -> Option<Vec<Byt
         left.pop();
     }
     let blob = blob.clone();
-    blocking(move || indices.into_iter().map(|index| blob.read(index)).collect::<Result<Vec<_>, _>>().ok()).await?
+    blocking(move || indices.into_iter().map(|index| blob.read(index)).collect::<Result<Vec<_>, _>>().ok())
+        .await?
 }

@@ -1,8 +1,8 @@
 //! Pulling over the WAN: one run of chunks, or a manifest.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -145,7 +145,12 @@ async fn write(
         Some(Ok(places)) => places,
         Some(Err(StoreError::WrongHash(chunk))) => return Err(WanEnd::Corrupt { chunk }),
         Some(Err(error)) => return Err(WanEnd::Failed(local_failure(&error))),
-        None => return Err(WanEnd::Failed(Failure { why: "the store stopped".into(), kind: FailureKind::Local })),
+        None => {
+            return Err(WanEnd::Failed(Failure {
+                why: "the store stopped".into(),
+                kind: FailureKind::Local,
+            }));
+        }
     };
     node.stored(run.blob, &wan.label, Source::Wan, blob.manifest(), &places, index).await;
     if run.reason == WanReason::Takeover && !places.is_empty() {

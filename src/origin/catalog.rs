@@ -14,7 +14,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tough::schema::{Root, Signed, Targets};
-use tough::{ExpirationEnforcement, RepositoryLoader, Transport, TransportError, TransportErrorKind, TransportStream};
+use tough::{
+    ExpirationEnforcement, RepositoryLoader, Transport, TransportError, TransportErrorKind, TransportStream,
+};
 use url::Url;
 
 use super::OriginError;
@@ -107,7 +109,11 @@ impl Catalog {
     ///
     /// # Errors
     /// [`Unresolved`], with what there is instead.
-    pub fn resolve(&self, name: &str, wanted: Option<&str>) -> Result<(PackageName, Version, Published), Unresolved> {
+    pub fn resolve(
+        &self,
+        name: &str,
+        wanted: Option<&str>,
+    ) -> Result<(PackageName, Version, Published), Unresolved> {
         let found = name.parse::<PackageName>().ok().and_then(|name| self.packages.get_key_value(&name));
         let Some((name, versions)) = found else {
             let near = self.packages.keys().map(|known| (strsim::jaro_winkler(known.as_str(), name), known));
@@ -227,9 +233,8 @@ pub(super) async fn load(
     let base = Url::parse("catalog:///").map_err(|error| OriginError::Invalid(error.to_string()))?;
     let transport = Remembering { fetch, known, seen: Arc::default() };
     let seen = transport.seen.clone();
-    let mut loader = RepositoryLoader::new(root, base.clone(), base)
-        .transport(transport)
-        .expiration_enforcement(enforce);
+    let mut loader =
+        RepositoryLoader::new(root, base.clone(), base).transport(transport).expiration_enforcement(enforce);
     if let Some(datastore) = datastore {
         loader = loader.datastore(datastore);
     }
@@ -329,15 +334,21 @@ impl Keeper {
             let hint = "give the catalog/root.json that 'branchline origin init' made";
             return Err(OriginError::Invalid(format!("the --trust file is no root of trust: {hint}")));
         }
-        let keeper =
-            Self { dir: dir.to_owned(), trust, current: Mutex::default(), loading: tokio::sync::Mutex::default() };
+        let keeper = Self {
+            dir: dir.to_owned(),
+            trust,
+            current: Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
+        };
         let files = read_files(&keeper.kept());
         if !files.is_empty() {
             let fetch = Fetch::Files(Arc::new(files));
             // Past its time or not: what it says was true, and callers look at its expiry.
             match keeper.update(fetch, ExpirationEnforcement::Unsafe).await {
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "the kept catalog cannot be used; it will be fetched anew"),
+                Err(error) => {
+                    tracing::warn!(%error, "the kept catalog cannot be used; it will be fetched anew")
+                }
             }
         }
         Ok(keeper)
@@ -360,7 +371,11 @@ impl Keeper {
         self.update(fetch, ExpirationEnforcement::Safe).await
     }
 
-    async fn update(&self, fetch: Fetch, enforce: ExpirationEnforcement) -> Result<Arc<Catalog>, OriginError> {
+    async fn update(
+        &self,
+        fetch: Fetch,
+        enforce: ExpirationEnforcement,
+    ) -> Result<Arc<Catalog>, OriginError> {
         let _one_at_a_time = self.loading.lock().await;
         let unusable = |error| OriginError::Invalid(format!("cannot write {}: {error}", self.dir.display()));
         let known = self.current().map(|catalog| catalog.files.clone()).unwrap_or_default();
@@ -370,7 +385,8 @@ impl Keeper {
         copy_files(&kept.join("protect"), &next.join("protect")).map_err(unusable)?;
         let trusted = newest_root(&known).or_else(|| newest_root(&read_files(&kept)));
         let trusted = trusted.unwrap_or_else(|| self.trust.clone());
-        let loaded = load(&trusted, fetch, Arc::new(known.clone()), Some(&next.join("protect")), enforce).await?;
+        let loaded =
+            load(&trusted, fetch, Arc::new(known.clone()), Some(&next.join("protect")), enforce).await?;
         let mut catalog = loaded.catalog;
         for (name, content) in known.into_iter().filter(|(name, _)| name.ends_with(".root.json")) {
             catalog.files.entry(name).or_insert(content);
@@ -393,7 +409,11 @@ impl Keeper {
 /// The newest root among the files: it was verified against the one before it when it came.
 fn newest_root(files: &BTreeMap<String, Bytes>) -> Option<Bytes> {
     let version = |name: &str| name.strip_suffix(".root.json")?.parse::<u64>().ok();
-    files.iter().filter_map(|(name, content)| Some((version(name)?, content))).max_by_key(|(v, _)| *v).map(|(_, c)| c.clone())
+    files
+        .iter()
+        .filter_map(|(name, content)| Some((version(name)?, content)))
+        .max_by_key(|(v, _)| *v)
+        .map(|(_, c)| c.clone())
 }
 
 fn read_files(dir: &Path) -> BTreeMap<String, Bytes> {

@@ -17,10 +17,10 @@ use object_store::{
 };
 use tokio::io::AsyncWriteExt;
 
+use super::OriginError;
 use super::address::Address;
 use super::meter::Meter;
 use super::transport::MeteredHttp;
-use super::OriginError;
 
 /// Without a byte for so long, a read is given up (and tried again by whoever wanted it).
 const SILENCE: Duration = Duration::from_secs(6);
@@ -62,7 +62,11 @@ impl Origin {
             Address::Bucket { bucket, prefix } => {
                 let builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
                 let store = builder.with_http_connector(http).build().map_err(invalid)?;
-                if prefix.is_empty() { Arc::new(store) } else { Arc::new(PrefixStore::new(store, prefix.as_str())) }
+                if prefix.is_empty() {
+                    Arc::new(store)
+                } else {
+                    Arc::new(PrefixStore::new(store, prefix.as_str()))
+                }
             }
         };
         Ok(Self { address: address.clone(), store, meter })
@@ -140,7 +144,8 @@ impl Origin {
     ) -> Result<BoxStream<'static, object_store::Result<Bytes>>, OriginError> {
         let object = ObjectPath::from(path);
         let get = self.store.get_opts(&object, options);
-        let got = tokio::time::timeout(SILENCE, get).await.map_err(|_| OriginError::Silent(SILENCE.as_secs()))?;
+        let got =
+            tokio::time::timeout(SILENCE, get).await.map_err(|_| OriginError::Silent(SILENCE.as_secs()))?;
         let stream = got.map_err(|error| explain(error, path))?.into_stream();
         if !matches!(self.address, Address::Folder(_)) {
             return Ok(stream);
@@ -207,7 +212,8 @@ impl Origin {
         let file = tokio::fs::File::open(file).await.map_err(failed)?;
         let mut reader = tokio::io::BufReader::with_capacity(1 << 20, file);
         let store = self.store.clone();
-        let mut writer = BufWriter::with_capacity(store, ObjectPath::from(path), PART).with_max_concurrency(2);
+        let mut writer =
+            BufWriter::with_capacity(store, ObjectPath::from(path), PART).with_max_concurrency(2);
         match tokio::io::copy_buf(&mut reader, &mut writer).await {
             Ok(_) => writer.shutdown().await.map_err(failed),
             Err(error) => {
@@ -235,9 +241,9 @@ fn explain(error: object_store::Error, path: &str) -> OriginError {
     match error {
         Error::NotFound { .. } => OriginError::NotFound { path },
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => OriginError::Denied { path },
-        Error::NotSupported { .. } => {
-            OriginError::Unsupported { what: "range requests; serve the tree with a web server that does".into() }
-        }
+        Error::NotSupported { .. } => OriginError::Unsupported {
+            what: "range requests; serve the tree with a web server that does".into(),
+        },
         Error::NotImplemented { .. } => {
             let what = "being written to; publish to the folder or the bucket behind it".into();
             OriginError::Unsupported { what }

@@ -56,7 +56,8 @@ pub async fn init(tree: &Path, keys_dir: &Path) -> Result<(), OriginError> {
     let catalog = tree.join("catalog");
     let taken = [catalog.join("root.json"), keys_dir.join("root.key"), keys_dir.join("catalog.key")];
     if let Some(taken) = taken.iter().find(|path| path.exists()) {
-        let why = "is there already; an origin is never overwritten: choose another folder, or remove it yourself";
+        let why =
+            "is there already; an origin is never overwritten: choose another folder, or remove it yourself";
         return Err(OriginError::Invalid(format!("{} {why}", taken.display())));
     }
     for dir in [&catalog, &tree.join("manifests"), &tree.join("packs"), &keys_dir.to_owned()] {
@@ -67,7 +68,8 @@ pub async fn init(tree: &Path, keys_dir: &Path) -> Result<(), OriginError> {
     let root = root(&root_key, &catalog_key)?;
     let keys: Vec<Box<dyn KeySource>> = vec![Box::new(LocalKeySource { path: keys_dir.join("root.key") })];
     let holder = KeyHolder::Root(root.clone());
-    let signed = SignedRole::new(root.clone(), &holder, &keys, &SystemRandom::new()).await.map_err(unsigned)?;
+    let signed =
+        SignedRole::new(root.clone(), &holder, &keys, &SystemRandom::new()).await.map_err(unsigned)?;
     write(&catalog.join("1.root.json"), signed.buffer())?;
     let keys = Keys { dir: keys_dir.to_owned() };
     let version = NonZeroU64::MIN;

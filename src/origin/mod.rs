@@ -19,7 +19,9 @@ pub use meter::Meter;
 #[derive(Debug, thiserror::Error)]
 pub enum OriginError {
     /// There is no such object.
-    #[error("the origin has no {path} (404): the tree there is incomplete; publish again or check the origin's address")]
+    #[error(
+        "the origin has no {path} (404): the tree there is incomplete; publish again or check the origin's address"
+    )]
     NotFound {
         /// Within the origin's tree.
         path: String,

@@ -19,12 +19,12 @@ use tempfile::NamedTempFile;
 use tough::ExpirationEnforcement;
 use tough::schema::{Hashes, Target, Targets};
 
+use super::OriginError;
 use super::address::Address;
 use super::catalog::{Fetch, Published, load};
 use super::client::Origin;
 use super::keys::Keys;
 use super::sign::sign_catalog;
-use super::OriginError;
 use crate::core::chunker;
 use crate::core::id::{BlobId, Channel, ChunkId, PackId, PackageName, Version};
 use crate::core::manifest::{Chunk, Manifest};
@@ -312,12 +312,16 @@ fn add(targets: &mut Targets, request: &Request, manifest: &Manifest) -> Result<
         if same {
             let before = target.custom.get("blob").and_then(|blob| blob.as_str()).unwrap_or_default();
             if before != manifest.blob().to_string() {
-                let why = format!("{}@{} is published already, with other content", request.name, request.version);
-                return Err(OriginError::Invalid(format!("{why}; versions never change: choose another version")));
+                let why =
+                    format!("{}@{} is published already, with other content", request.name, request.version);
+                return Err(OriginError::Invalid(format!(
+                    "{why}; versions never change: choose another version"
+                )));
             }
             published.channels.extend(channels.into_iter().filter(|c| Some(c) != request.channel.as_ref()));
         } else if request.channel.as_ref().is_some_and(|channel| channels.contains(channel)) {
-            let kept: Vec<Channel> = channels.into_iter().filter(|c| Some(c) != request.channel.as_ref()).collect();
+            let kept: Vec<Channel> =
+                channels.into_iter().filter(|c| Some(c) != request.channel.as_ref()).collect();
             let kept = serde_json::to_value(kept).map_err(|error| invalid(&error))?;
             target.custom.insert("channels".to_owned(), kept);
         }
@@ -325,14 +329,12 @@ fn add(targets: &mut Targets, request: &Request, manifest: &Manifest) -> Result<
     let custom = serde_json::to_value(&published).and_then(serde_json::from_value);
     let target = Target {
         length: manifest.encoded().len() as u64,
-        hashes: Hashes {
-            sha256: Sha256::digest(manifest.encoded()).to_vec().into(),
-            _extra: HashMap::new(),
-        },
+        hashes: Hashes { sha256: Sha256::digest(manifest.encoded()).to_vec().into(), _extra: HashMap::new() },
         custom: custom.map_err(|error| invalid(&error))?,
         _extra: HashMap::new(),
     };
-    let name = tough::TargetName::new(format!("{prefix}{}", request.version)).map_err(|error| invalid(&error))?;
+    let name =
+        tough::TargetName::new(format!("{prefix}{}", request.version)).map_err(|error| invalid(&error))?;
     targets.targets.insert(name, target);
     Ok(())
 }
@@ -350,7 +352,10 @@ async fn enter(
         let trust = match origin.read("catalog/root.json", 1 << 20).await {
             Err(OriginError::NotFound { .. }) => {
                 let hint = "begin one with 'branchline origin init --root DIR --keys DIR'";
-                return Err(OriginError::Invalid(format!("there is no catalog at {}: {hint}", origin.address())));
+                return Err(OriginError::Invalid(format!(
+                    "there is no catalog at {}: {hint}",
+                    origin.address()
+                )));
             }
             trust => trust?,
         };
@@ -398,7 +403,7 @@ async fn lock(address: &Address) -> Result<Option<File>, OriginError> {
         file.lock()?;
         Ok::<_, std::io::Error>(file)
     });
-    let failed = |error: &dyn std::fmt::Display| OriginError::Invalid(format!("cannot lock the catalog: {error}"));
+    let failed =
+        |error: &dyn std::fmt::Display| OriginError::Invalid(format!("cannot lock the catalog: {error}"));
     locked.await.map_err(|error| failed(&error))?.map(Some).map_err(|error| failed(&error))
 }
-

@@ -33,7 +33,9 @@ pub(super) async fn sign_catalog(
     version: NonZeroU64,
 ) -> Result<Vec<(String, Vec<u8>)>, OriginError> {
     let unsigned = |error: tough::error::Error| {
-        OriginError::Invalid(format!("the catalog could not be signed: {error}; are these the keys of this origin?"))
+        OriginError::Invalid(format!(
+            "the catalog could not be signed: {error}; are these the keys of this origin?"
+        ))
     };
     let (holder, rng, keys) = (KeyHolder::Root(root.clone()), SystemRandom::new(), keys.catalog());
     let expires = Timestamp::now() + SignedDuration::from_hours(24 * CATALOG_DAYS);

@@ -30,7 +30,9 @@ fn manifest(seeds: &[u8]) -> Arc<Manifest> {
         })
         .collect();
     let whole: Vec<u8> = seeds.iter().flat_map(|&seed| content(seed)).collect();
-    Arc::new(Manifest::build(BlobId::of(&whole), [0; 32], vec![PackId::of(b"")], &chunks).expect("consistent"))
+    Arc::new(
+        Manifest::build(BlobId::of(&whole), [0; 32], vec![PackId::of(b"")], &chunks).expect("consistent"),
+    )
 }
 
 fn disk(dir: &Path) -> Arc<DiskStore> {

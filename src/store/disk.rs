@@ -50,7 +50,8 @@ impl DiskStore {
         fs::create_dir_all(&folder).map_err(StoreError::io("create the blob folder"))?;
         let lock = File::create(dir.join("lock")).map_err(StoreError::io("create the lock file"))?;
         if lock.try_lock().is_err() {
-            let why = "another agent uses this state directory; stop it, or give this one another --state-dir";
+            let why =
+                "another agent uses this state directory; stop it, or give this one another --state-dir";
             return Err(StoreError::Unusable(format!("{}: {why}", dir.display())));
         }
         let index = Index::open(&dir.join("index"))?;
@@ -192,7 +193,11 @@ impl DiskStore {
         };
         let manifest = self.read_manifest(blob)?;
         let file = BlobFile::load(&self.folder, manifest).ok()?;
-        Some(self.insert(Arc::new(file), complete))
+        let file = self.insert(Arc::new(file), complete);
+        if !complete && let Err(error) = self.finish(&file) {
+            tracing::warn!(%blob, %error, "could not be finished; tried again at the next opening");
+        }
+        Some(file)
     }
 }
 
@@ -224,18 +229,7 @@ impl Blob for Indexed {
     }
 
     fn finish(&self) -> Result<(), StoreError> {
-        self.file.finish()?;
-        let blob = self.manifest().blob();
-        if self.file.held().len() == self.manifest().count() {
-            let first = self.store.entries().get_mut(&blob).is_some_and(|entry| {
-                entry.record.indexed = true;
-                !std::mem::replace(&mut entry.complete, true)
-            });
-            if first {
-                self.store.index.add_chunks(self.manifest());
-            }
-        }
-        Ok(())
+        self.store.finish(&self.file)
     }
 }
 
@@ -297,6 +291,22 @@ impl Store for Arc<DiskStore> {
 }
 
 impl DiskStore {
+    /// Makes a blob that has all its chunks durable, and known to others for reuse.
+    fn finish(&self, file: &BlobFile) -> Result<(), StoreError> {
+        file.finish()?;
+        let manifest = file.manifest();
+        if file.held().len() == manifest.count() {
+            let first = self.entries().get_mut(&manifest.blob()).is_some_and(|entry| {
+                entry.record.indexed = true;
+                !std::mem::replace(&mut entry.complete, true)
+            });
+            if first {
+                self.index.add_chunks(manifest);
+            }
+        }
+        Ok(())
+    }
+
     fn get(&self, blob: &BlobId) -> Option<Arc<dyn Blob>> {
         self.open_known(blob).map(|file| file as Arc<dyn Blob>)
     }

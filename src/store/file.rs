@@ -54,9 +54,8 @@ impl BlobFile {
 
     /// A file that is there: a complete one is believed until it is read, another is hashed.
     pub(super) fn load(folder: &Path, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
-        let edit = |ending| {
-            OpenOptions::new().read(true).write(true).open(path(folder, &manifest.blob(), ending))
-        };
+        let edit =
+            |ending| OpenOptions::new().read(true).write(true).open(path(folder, &manifest.blob(), ending));
         match edit("blob") {
             Ok(file) => {
                 let held = ChunkSet::full(manifest.count());

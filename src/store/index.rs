@@ -37,7 +37,8 @@ pub(super) struct Index {
 impl Index {
     /// Opens the index; one that cannot be read is put aside and begun anew.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let open = || sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(Some(FLUSH_MS)).open();
+        let open =
+            || sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(Some(FLUSH_MS)).open();
         let db = open().or_else(|error| {
             tracing::warn!(%error, "the index is damaged and will be rebuilt from the blob files");
             std::fs::remove_dir_all(path).or_else(|_| std::fs::remove_file(path)).ok();

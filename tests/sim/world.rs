@@ -35,15 +35,8 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    pub const ALL: [Self; 7] = [
-        Self::None,
-        Self::Messages,
-        Self::Kills,
-        Self::Partition,
-        Self::Wan,
-        Self::Liar,
-        Self::Clients,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Messages, Self::Kills, Self::Partition, Self::Wan, Self::Liar, Self::Clients];
 }
 
 /// What a run saw.
@@ -261,11 +254,18 @@ impl World {
         let planned = self.events.values().any(|event| {
             matches!(
                 event,
-                Event::Start(_) | Event::Want(_) | Event::Kill(_) | Event::Split(_) | Event::Heal
-                    | Event::WanCut(_) | Event::WanHeal | Event::Unwant(_)
+                Event::Start(_)
+                    | Event::Want(_)
+                    | Event::Kill(_)
+                    | Event::Split(_)
+                    | Event::Heal
+                    | Event::WanCut(_)
+                    | Event::WanHeal
+                    | Event::Unwant(_)
             )
         });
-        !planned && self.nodes.iter().all(|node| node.coordinator.is_none() || node.wanted.is_none())
+        !planned
+            && self.nodes.iter().all(|node| node.coordinator.is_none() || node.wanted.is_none())
             && self.nodes.iter().all(|node| node.runs.is_empty())
     }
 
@@ -448,7 +448,8 @@ impl World {
     /// How many chunks no other living node holds.
     fn only_on(&self, node: usize) -> u64 {
         let mut elsewhere = ChunkSet::new();
-        let others = self.nodes.iter().enumerate().filter(|(index, it)| *index != node && it.coordinator.is_some());
+        let others =
+            self.nodes.iter().enumerate().filter(|(index, it)| *index != node && it.coordinator.is_some());
         others.for_each(|(_, it)| elsewhere.union_with(&it.held));
         let mut here = self.nodes[node].held.clone();
         here.union_with(&self.nodes[node].runs.values().flatten().copied().collect());
@@ -564,7 +565,8 @@ impl World {
 
     fn serve(&mut self, from: usize, to: usize, batch: u64, chunks: Vec<u32>) {
         let blob = self.manifest.blob();
-        let fine = self.reachable(from, to) && chunks.iter().all(|&chunk| self.nodes[from].held.contains(chunk));
+        let fine =
+            self.reachable(from, to) && chunks.iter().all(|&chunk| self.nodes[from].held.contains(chunk));
         if !fine {
             return self.deliver(to, MS * 20, Input::PeerEnded { blob, batch, end: BatchEnd::Failed });
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use super::flight::{Flight, Role};
 use super::lead::STALLED;
+use super::state::{Flight, Role};
 use super::{Failure, FailureKind, Sources, Step};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::NodeId;
@@ -126,8 +126,12 @@ impl Flight {
         } else if self.is_suspect(cx.now, &to) {
             // It does not know yet what we know; it will soon. The timer of joining asks it again.
             let until = cx.now + ANSWER;
-            self.role =
-                Role::Joining(Joining { lead: from, absent: false, again_at: Some(cx.now + ANSWER / 3), until });
+            self.role = Role::Joining(Joining {
+                lead: from,
+                absent: false,
+                again_at: Some(cx.now + ANSWER / 3),
+                until,
+            });
         } else {
             self.join(cx, to);
         }

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use super::flight::{Flight, Role};
-use super::wan::{next_run, retry_after};
-use super::{Effect, Failure, FailureKind, Holding, Sources, Step, WanEnd};
+use super::state::{Flight, Role};
+use super::wan::retry_after;
+use super::{Effect, Failure, FailureKind, Holding, Step, WanEnd};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::NodeId;
-use crate::core::ledger::WanReason;
 
 /// How long to wait for the members' answers; half way, those that are missing are asked again.
 const ASK: Duration = Duration::from_millis(400);
@@ -19,7 +18,7 @@ const UNSEEN_LEAD: Duration = Duration::from_millis(1500);
 const NEWS_GAP: Duration = Duration::from_millis(10);
 const NEWS_GAP_PER_FOLLOWER: Duration = Duration::from_millis(1);
 /// A lead says that it lives this often.
-const BEAT: Duration = Duration::from_millis(500);
+pub(super) const BEAT: Duration = Duration::from_millis(500);
 /// Without a WAN byte for so long, a lease may be taken over.
 pub(super) const STALLED: Duration = Duration::from_secs(2);
 /// Without a WAN byte for so long, clients are told.
@@ -30,27 +29,27 @@ const CORRUPT: u32 = 3;
 /// The state of a lead.
 #[derive(Debug)]
 pub struct Lead {
-    asking: Option<Asking>,
-    followers: BTreeMap<NodeId, Told>,
-    news: BTreeMap<NodeId, ChunkSet>,
-    gone: Vec<NodeId>,
-    news_at: Option<Instant>,
-    beat_at: Instant,
-    runs: BTreeMap<u64, ChunkSet>,
-    last_run: u64,
-    failures: u32,
-    corrupt: u32,
-    last_failure: String,
-    awaits_manifest: bool,
-    retry_at: Option<Instant>,
-    progress: Instant,
+    pub(super) asking: Option<Asking>,
+    pub(super) followers: BTreeMap<NodeId, Told>,
+    pub(super) news: BTreeMap<NodeId, ChunkSet>,
+    pub(super) gone: Vec<NodeId>,
+    pub(super) news_at: Option<Instant>,
+    pub(super) beat_at: Instant,
+    pub(super) runs: BTreeMap<u64, ChunkSet>,
+    pub(super) last_run: u64,
+    pub(super) failures: u32,
+    pub(super) corrupt: u32,
+    pub(super) last_failure: String,
+    pub(super) awaits_manifest: bool,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) progress: Instant,
     /// Chunks that followers cannot get from the nodes that hold them.
-    forced: ChunkSet,
-    with_manifest: BTreeSet<NodeId>,
+    pub(super) forced: ChunkSet,
+    pub(super) with_manifest: BTreeSet<NodeId>,
 }
 
 #[derive(Debug)]
-struct Asking {
+pub(super) struct Asking {
     unanswered: BTreeSet<NodeId>,
     again_at: Option<Instant>,
     until: Instant,
@@ -76,9 +75,9 @@ impl Asking {
 
 /// What a follower was told.
 #[derive(Debug, Default)]
-struct Told {
-    number: u64,
-    whole: bool,
+pub(super) struct Told {
+    pub(super) number: u64,
+    pub(super) whole: bool,
 }
 
 impl Lead {
@@ -165,7 +164,10 @@ impl Lead {
     /// A chunk is stored; whether it came over the WAN.
     pub(super) fn stored(&mut self, now: Instant, chunk: u32) -> bool {
         self.forced.remove(chunk);
-        let pulled = self.runs.values_mut().fold(false, |pulled, run| run.remove(chunk) || pulled);
+        let mut pulled = false;
+        for run in self.runs.values_mut() {
+            pulled |= run.remove(chunk);
+        }
         if pulled {
             self.wan_progress(now);
         }
@@ -184,7 +186,9 @@ impl Lead {
             WanEnd::Done => None,
             WanEnd::Corrupt { chunk } => {
                 self.corrupt += 1;
-                let why = format!("the origin sends wrong bytes for chunk {chunk}: its pack is damaged; publish again");
+                let why = format!(
+                    "the origin sends wrong bytes for chunk {chunk}: its pack is damaged; publish again"
+                );
                 (self.corrupt >= CORRUPT).then_some(Failure { why, kind: FailureKind::Permanent })
             }
             WanEnd::Failed(failure) if failure.kind != FailureKind::Transient => Some(failure),
@@ -213,7 +217,7 @@ impl Flight {
         let mut lead = Lead::new(cx.now, cx.members.keys().copied());
         lead.tell(cx.now, cx.me, &self.held);
         // What the swarm knows stays true for its sources; those who follow will say so again.
-        self.role = Role::Lead(lead);
+        self.role = Role::Lead(Box::new(lead));
         for &node in cx.members.keys() {
             self.say(cx, node, Step::WhoHas { term: self.term });
         }
@@ -225,23 +229,6 @@ impl Flight {
         lead.asking = Some(Asking::new(cx.now, cx.members.keys().copied()));
         for &node in cx.members.keys() {
             self.say(cx, node, Step::WhoHas { term: self.term });
-        }
-    }
-
-    /// Stops leading at once and follows another.
-    pub(super) fn yield_to(&mut self, cx: &mut Context, other: NodeId) {
-        if let Role::Lead(lead) = &self.role {
-            if !lead.runs.is_empty() {
-                cx.act(Effect::StopWan { blob: self.blob });
-            }
-            for &follower in lead.followers.keys().filter(|follower| **follower != other) {
-                self.say(cx, follower, Step::Redirect { to: other });
-            }
-        }
-        if self.is_complete() && !self.wanted {
-            self.over = true; // it led for others only, and they ask the other one now
-        } else {
-            self.join(cx, other);
         }
     }
 
@@ -285,45 +272,6 @@ impl Flight {
                 asking.waited = true;
                 asking.unseen = Some(other);
                 asking.until = cx.now + UNSEEN_LEAD;
-            }
-            _ => {}
-        }
-    }
-
-    /// Two leads have met, after a partition or an outage: the better rank keeps the lease, unless
-    /// its WAN gives nothing.
-    fn two_leads(&mut self, cx: &mut Context, other: NodeId, holding: &Holding, stalled: bool) {
-        let Role::Lead(lead) = &self.role else { return };
-        let stuck = lead.stalled(cx.now) >= STALLED;
-        let yields = if stuck == stalled { cx.outranks_me(&self.blob, &other) } else { stuck };
-        if self.term > holding.term || (self.term == holding.term && yields) {
-            let twice = self.pulled.intersection(&holding.held);
-            let bytes = self.manifest.as_ref().map_or(0, |manifest| manifest.bytes_of(twice.iter()));
-            if bytes > 0 {
-                cx.act(Effect::Duplicate { blob: self.blob, bytes });
-                self.pulled = self.pulled.difference(&twice);
-            }
-        }
-        if yields {
-            self.yield_to(cx, other);
-        } else {
-            self.say(cx, other, Step::Lease { term: self.term });
-        }
-    }
-
-    /// Somebody else claims the lease.
-    pub(super) fn on_lease(&mut self, cx: &mut Context, from: NodeId) {
-        match &self.role {
-            Role::Lead(lead) => {
-                let stuck = lead.stalled(cx.now) >= STALLED;
-                if stuck || cx.outranks_me(&self.blob, &from) {
-                    self.yield_to(cx, from);
-                } else {
-                    self.say(cx, from, Step::Lease { term: self.term });
-                }
-            }
-            Role::Following(following) if following.lead != from && !following.is_fresh(cx.now) => {
-                self.join(cx, from);
             }
             _ => {}
         }
@@ -404,7 +352,8 @@ impl Flight {
         }
         let stalled = lead.stalled(cx.now);
         if stalled >= GIVE_UP {
-            let why = format!("nothing came from the origin for {} s ({})", stalled.as_secs(), lead.last_failure);
+            let why =
+                format!("nothing came from the origin for {} s ({})", stalled.as_secs(), lead.last_failure);
             return self.fail(cx, Failure { why, kind: FailureKind::Permanent });
         }
         if !lead.is_asking() {
@@ -447,108 +396,6 @@ impl Flight {
             for rival in rivals {
                 self.say(cx, rival, Step::Lease { term: self.term });
             }
-        }
-    }
-
-    /// Gets the manifest: from a member that has it, else over the WAN.
-    fn lead_manifest(&mut self, cx: &mut Context) {
-        let Role::Lead(lead) = &self.role else { return };
-        let failures = self.manifest_failures() as usize;
-        let from = lead.with_manifest.iter().filter(|node| cx.is_member(node)).nth(failures).copied();
-        self.fetch_manifest(cx, from);
-        let awaits = self.manifest.is_none() && from.is_none();
-        if let Role::Lead(lead) = &mut self.role {
-            lead.awaits_manifest = awaits;
-        }
-    }
-
-    /// Asks the origin for what no member holds.
-    fn pull(&mut self, cx: &mut Context) {
-        let (Some(manifest), Role::Lead(lead)) = (self.manifest.clone(), &mut self.role) else { return };
-        if lead.retry_at.is_some_and(|at| at > cx.now) {
-            return;
-        }
-        lead.retry_at = None;
-        if lead.runs.len() >= cx.config.wan_runs {
-            return;
-        }
-        let forced = lead.forced.difference(&self.swarm.reachable(cx.now));
-        let mut need = ChunkSet::full(manifest.count()).difference(&self.swarm.covered());
-        need.union_with(&forced);
-        need = need.difference(&self.held).difference(&lead.pulling()).difference(self.swarm.asked());
-        let (damaged, inherited) = (&self.damaged, &self.inherited);
-        let reason_of = |chunk| match chunk {
-            chunk if damaged.contains(chunk) => WanReason::HashFailure,
-            chunk if forced.contains(chunk) => WanReason::NoPeer,
-            chunk if inherited.contains(chunk) => WanReason::Takeover,
-            _ => WanReason::Cold,
-        };
-        while lead.runs.len() < cx.config.wan_runs && !need.is_empty() {
-            let (chunks, reason) = next_run(&manifest, &need, self.cursor, reason_of);
-            if chunks.is_empty() {
-                break;
-            }
-            if lead.runs.is_empty() && lead.failures == 0 {
-                lead.progress = cx.now;
-            }
-            lead.last_run += 1;
-            let run: ChunkSet = chunks.iter().copied().collect();
-            need = need.difference(&run);
-            lead.runs.insert(lead.last_run, run);
-            cx.act(Effect::FetchWan { blob: self.blob, run: lead.last_run, chunks, reason });
-        }
-    }
-
-    /// Tells the followers what is new: all at once to those who know nothing yet.
-    fn send_news(&mut self, cx: &mut Context) {
-        let Role::Lead(lead) = &mut self.role else { return };
-        let news_due = lead.news_at.is_some_and(|at| at <= cx.now);
-        if !news_due && lead.beat_at > cx.now {
-            return;
-        }
-        lead.news_at = None;
-        lead.beat_at = cx.now + BEAT;
-        let news = std::mem::take(&mut lead.news);
-        let gone = std::mem::take(&mut lead.gone);
-        let follows = |node: &NodeId, lead: &Lead| lead.followers.contains_key(node);
-        let delta: Vec<_> =
-            news.into_iter().map(|(node, held)| (node, held, follows(&node, lead))).collect();
-        let mut whole: Vec<_> =
-            self.swarm.sources().map(|(node, held, _)| (node, held.clone(), follows(&node, lead))).collect();
-        whole.push((cx.me, self.held.clone(), false));
-        let (pulling, stalled) = (lead.pulling(), lead.stalled(cx.now).as_millis() as u64);
-        for (follower, told) in &mut lead.followers {
-            told.number += 1;
-            let (nodes, gone) =
-                if told.whole { (delta.clone(), gone.clone()) } else { (whole.clone(), Vec::new()) };
-            let sources = Sources {
-                term: self.term,
-                number: told.number,
-                whole: !std::mem::replace(&mut told.whole, true),
-                nodes,
-                gone,
-                pulling: pulling.clone(),
-                stalled_ms: stalled,
-                manifest: self.manifest.is_some(),
-                failed: None,
-                unfit: false,
-            };
-            cx.send(*follower, self.blob, self.manifest_id, Step::Sources(sources));
-        }
-    }
-
-    /// The last news from a lead that cannot go on: because the flight cannot, or it alone.
-    pub(super) fn tell_failure(&mut self, cx: &mut Context, failure: &Failure) {
-        let Role::Lead(lead) = &self.role else { return };
-        if !lead.runs.is_empty() {
-            cx.act(Effect::StopWan { blob: self.blob });
-        }
-        for (follower, told) in &lead.followers {
-            let unfit = failure.kind == FailureKind::Local;
-            let failed = Some(failure.why.clone());
-            let number = told.number + 1;
-            let sources = Sources { term: self.term, number, failed, unfit, ..Sources::default() };
-            cx.send(*follower, self.blob, self.manifest_id, Step::Sources(sources));
         }
     }
 }

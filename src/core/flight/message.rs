@@ -230,7 +230,8 @@ impl Sources {
             pulling: set(sources.pulling)?,
             stalled_ms: sources.stalled_ms,
             manifest: sources.manifest,
-            failed: Some(sources.failed.chars().take(MAX_TEXT).collect()).filter(|text: &String| !text.is_empty()),
+            failed: Some(sources.failed.chars().take(MAX_TEXT).collect())
+                .filter(|text: &String| !text.is_empty()),
             unfit: sources.unfit,
         })
     }
@@ -246,7 +247,13 @@ mod tests {
         let held: ChunkSet = [1, 2, 9].into_iter().collect();
         let steps = [
             Step::WhoHas { term: 4 },
-            Step::Holding(Holding { held: held.clone(), manifest: true, lead: Some(node), term: 2, stalled_ms: 7 }),
+            Step::Holding(Holding {
+                held: held.clone(),
+                manifest: true,
+                lead: Some(node),
+                term: 2,
+                stalled_ms: 7,
+            }),
             Step::Holding(Holding::default()),
             Step::Follow { held: held.clone(), suspects: vec![node], manifest: true },
             Step::Redirect { to: node },
@@ -275,9 +282,16 @@ mod tests {
 
     #[test]
     fn malformed_messages_are_refused() {
-        let message = Message { blob: BlobId::of(b"b"), manifest: ManifestId::of(b"m"), step: Step::WhoHas { term: 1 } };
+        let message = Message {
+            blob: BlobId::of(b"b"),
+            manifest: ManifestId::of(b"m"),
+            step: Step::WhoHas { term: 1 },
+        };
         let wire = proto::Flight::from(&message);
-        assert_eq!(Message::from_wire(proto::Flight { blob: Bytes::from_static(b"short"), ..wire.clone() }), None);
+        assert_eq!(
+            Message::from_wire(proto::Flight { blob: Bytes::from_static(b"short"), ..wire.clone() }),
+            None
+        );
         assert_eq!(Message::from_wire(proto::Flight { step: None, ..wire.clone() }), None);
         let spans = proto::Runs { spans: vec![5, u32::MAX] };
         let step = proto::flight::Step::Have(proto::Have { held: Some(spans) });

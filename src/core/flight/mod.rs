@@ -15,10 +15,13 @@
 //! nobody else's.
 
 mod context;
-mod flight;
 pub mod follow;
 pub mod lead;
+mod lease;
 pub mod message;
+mod news;
+mod pull;
+mod state;
 pub mod wan;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -32,9 +35,9 @@ use super::manifest::Manifest;
 use super::swarm::BatchEnd;
 
 use context::Context;
-pub use flight::{FlightView, RoleView};
-use flight::Flight;
 pub use message::{Holding, Message, Sources, Step};
+use state::Flight;
+pub use state::{FlightView, RoleView};
 
 /// What happens.
 #[derive(Debug, Clone)]

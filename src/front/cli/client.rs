@@ -39,18 +39,32 @@ impl Target {
     ///
     /// # Errors
     /// If no agent answers there.
-    pub async fn get(&self, path: &str, headers: &[(header::HeaderName, String)]) -> anyhow::Result<Response<Incoming>> {
+    pub async fn get(
+        &self,
+        path: &str,
+        headers: &[(header::HeaderName, String)],
+    ) -> anyhow::Result<Response<Incoming>> {
         let hint = "is the agent running? Start it with 'branchline agent', or name another with --gateway";
         match (&self.gateway, &self.state_dir) {
             (None, Some(dir)) => {
                 let socket = dir.join("admin.sock");
                 let stream = UnixStream::connect(&socket).await;
-                exchange(stream.with_context(|| format!("no agent answers at {}; {hint}", socket.display()))?, path, headers).await
+                exchange(
+                    stream.with_context(|| format!("no agent answers at {}; {hint}", socket.display()))?,
+                    path,
+                    headers,
+                )
+                .await
             }
             (gateway, _) => {
                 let address = gateway.unwrap_or_else(default_gateway);
                 let stream = TcpStream::connect(address).await;
-                exchange(stream.with_context(|| format!("no agent answers at {address}; {hint}"))?, path, headers).await
+                exchange(
+                    stream.with_context(|| format!("no agent answers at {address}; {hint}"))?,
+                    path,
+                    headers,
+                )
+                .await
             }
         }
     }
@@ -65,7 +79,8 @@ impl Target {
             bail!("{}", refusal(response).await);
         }
         let body = Limited::new(response.into_body(), MAX_JSON).collect().await;
-        let bytes = body.map_err(|error| anyhow::anyhow!("the agent's answer broke off: {error}"))?.to_bytes();
+        let bytes =
+            body.map_err(|error| anyhow::anyhow!("the agent's answer broke off: {error}"))?.to_bytes();
         serde_json::from_slice(&bytes).context("the agent speaks another version of the API")
     }
 }
@@ -91,6 +106,7 @@ where
 pub(super) async fn refusal(response: Response<Incoming>) -> String {
     let status = response.status();
     let body = Limited::new(response.into_body(), 64 << 10).collect().await;
-    let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
+    let text =
+        body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
     if text.is_empty() { format!("the agent answers {status}") } else { text }
 }

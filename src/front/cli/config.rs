@@ -103,10 +103,14 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Written> {
 fn parse(text: &str) -> anyhow::Result<Written> {
     let table: toml::Table = text.parse()?;
     let known = known_keys();
-    for key in table.keys().filter(|key| !known.contains(key)) {
-        let near = known.iter().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+    if let Some(key) = table.keys().find(|key| !known.contains(key)) {
+        let near =
+            known.iter().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
         let hint = near.filter(|near| strsim::jaro_winkler(near, key) > 0.7);
-        let hint = hint.map_or_else(|| format!("known are {}", known.join(", ")), |near| format!("did you mean {near}?"));
+        let hint = hint.map_or_else(
+            || format!("known are {}", known.join(", ")),
+            |near| format!("did you mean {near}?"),
+        );
         bail!("unknown key {key:?}; {hint}");
     }
     Ok(toml::from_str(text)?)
@@ -200,8 +204,9 @@ mod tests {
 
     #[test]
     fn flags_stand_over_the_file() {
-        let file = parse("site = 'porto'\nwan_limit = '20mbit'\nno_mdns = true\npeer = ['/ip4/10.0.0.1/tcp/1']")
-            .expect("valid");
+        let file =
+            parse("site = 'porto'\nwan_limit = '20mbit'\nno_mdns = true\npeer = ['/ip4/10.0.0.1/tcp/1']")
+                .expect("valid");
         let both = from_flags(&["--site", "lisbon", "--no-mdns=false"]).over(file);
         assert_eq!(both.site.expect("given").as_str(), "lisbon");
         assert_eq!(both.wan_limit, Some(Rate(2_500_000)));
@@ -223,6 +228,9 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let error = from_flags(&["--site", "x"]).resolve().expect_err("incomplete").to_string();
-        assert!(error.contains("--site-key") && error.contains("--trust") && !error.contains("--site NAME"), "{error}");
+        assert!(
+            error.contains("--site-key") && error.contains("--trust") && !error.contains("--site NAME"),
+            "{error}"
+        );
     }
 }

@@ -172,7 +172,8 @@ struct Round {
 
 impl Round {
     fn reused(&self, size: u64, nodes: u32) -> u64 {
-        let came = self.totals.wan + self.totals.peer + self.totals.preloaded_wan + self.totals.preloaded_peer;
+        let came =
+            self.totals.wan + self.totals.peer + self.totals.preloaded_wan + self.totals.preloaded_peer;
         (u64::from(nodes) * size).saturating_sub(came)
     }
 }
@@ -218,7 +219,8 @@ impl Stage {
     async fn origin(&mut self, wan: Rate) -> anyhow::Result<()> {
         let (tree, keys, site_key) = (self.path("tree"), self.path("keys"), self.path("site.key"));
         let os = std::ffi::OsStr::new;
-        self.run(&[os("origin"), os("init"), os("--root"), tree.as_os_str(), os("--keys"), keys.as_os_str()]).await?;
+        self.run(&[os("origin"), os("init"), os("--root"), tree.as_os_str(), os("--keys"), keys.as_os_str()])
+            .await?;
         self.run(&[os("site"), os("keygen"), site_key.as_os_str()]).await?;
         let (listen, limit) = (self.origin.to_string(), format!("{}B/s", wan.0));
         let arguments =
@@ -231,8 +233,11 @@ impl Stage {
         let flags = ["--name", "demo", "--version", version, "--channel", "stable", "--json", "--origin"];
         let flags = flags.map(std::ffi::OsStr::new);
         let os = std::ffi::OsStr::new;
-        let arguments =
-            [&[os("publish"), file.as_os_str()][..], &flags, &[tree.as_os_str(), os("--keys"), keys.as_os_str()]];
+        let arguments = [
+            &[os("publish"), file.as_os_str()][..],
+            &flags,
+            &[tree.as_os_str(), os("--keys"), keys.as_os_str()],
+        ];
         let receipt: serde_json::Value = serde_json::from_str(&self.run(&arguments.concat()).await?)?;
         Ok(format!("{} chunks, of which {} are new", receipt["chunks"], receipt["new_chunks"]))
     }
@@ -249,8 +254,23 @@ impl Stage {
             let (state, key) = (self.path(&name), self.path("site.key"));
             let gateway_text = gateway.to_string();
             let flags = [
-                "agent", "--site", "demo", "--origin", &origin, "--listen", &listen, "--gateway", &gateway_text,
-                "--peer", &peer, "--no-mdns", "--catalog-interval", "1", "--disk-reserve", "0", "--trust",
+                "agent",
+                "--site",
+                "demo",
+                "--origin",
+                &origin,
+                "--listen",
+                &listen,
+                "--gateway",
+                &gateway_text,
+                "--peer",
+                &peer,
+                "--no-mdns",
+                "--catalog-interval",
+                "1",
+                "--disk-reserve",
+                "0",
+                "--trust",
             ];
             let flags = flags.map(std::ffi::OsStr::new);
             let os = std::ffi::OsStr::new;
@@ -286,7 +306,8 @@ impl Stage {
         for index in 1..=self.gateways.len() {
             let text = std::fs::read_to_string(self.path(&format!("agent-{index}.log"))).unwrap_or_default();
             let end: Vec<&str> = text.lines().rev().take(3).collect();
-            words = format!("{words}agent {index}: {}\n", end.into_iter().rev().collect::<Vec<_>>().join("\n  "));
+            words =
+                format!("{words}agent {index}: {}\n", end.into_iter().rev().collect::<Vec<_>>().join("\n  "));
         }
         words
     }

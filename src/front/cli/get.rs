@@ -68,7 +68,8 @@ impl Get {
         }
         let start = Instant::now();
         let before = self.totals(name).await;
-        let path = format!("/packages/{name}{}", version.map(|version| format!("/{version}")).unwrap_or_default());
+        let path =
+            format!("/packages/{name}{}", version.map(|version| format!("/{version}")).unwrap_or_default());
         let mut response = self.target.get(&path, &[]).await?;
         if response.status() != StatusCode::OK {
             bail!("{}", refusal(response).await);
@@ -94,10 +95,13 @@ impl Get {
                 }
                 tokio::time::sleep(WAIT).await;
                 let range = format!("bytes={}-", sink.written);
-                let again = self.target.get(&path, &[(header::RANGE, range), (header::IF_RANGE, etag.clone())]).await;
+                let again =
+                    self.target.get(&path, &[(header::RANGE, range), (header::IF_RANGE, etag.clone())]).await;
                 match again {
                     Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => break response,
-                    Ok(response) if response.status().is_client_error() => bail!("{}", refusal(response).await),
+                    Ok(response) if response.status().is_client_error() => {
+                        bail!("{}", refusal(response).await)
+                    }
                     _ => {}
                 }
             };
@@ -105,7 +109,9 @@ impl Get {
         bar.finish_and_clear();
         let blake3 = sink.hasher.finalize().to_hex().to_string();
         if etag.trim_matches('"') != blake3 || sink.written != size {
-            bail!("what arrived is not {name}@{version} (its hash is {blake3}); nothing was kept. Is something between this program and the agent?");
+            bail!(
+                "what arrived is not {name}@{version} (its hash is {blake3}); nothing was kept. Is something between this program and the agent?"
+            );
         }
         sink.keep(&target)?;
         let fetched = Fetched {
@@ -124,13 +130,15 @@ impl Get {
         let savings: Savings = self.target.json("/api/v1/savings?by=package").await.ok()?;
         let prefix = format!("{name}@");
         let mut sum = Totals::default();
-        let rows = savings.rows.iter().filter(|row| row.package.as_ref().is_some_and(|it| it.starts_with(&prefix)));
+        let rows =
+            savings.rows.iter().filter(|row| row.package.as_ref().is_some_and(|it| it.starts_with(&prefix)));
         rows.for_each(|row| sum.add(&row.totals));
         Some(sum)
     }
 
     fn bar(&self, size: u64) -> anyhow::Result<ProgressBar> {
-        let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}")?;
+        let style =
+            ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}")?;
         let bar = ProgressBar::new(size).with_style(style);
         if bar.is_hidden() {
             return Ok(bar);

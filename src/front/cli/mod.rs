@@ -17,7 +17,7 @@ pub use client::Target;
 
 /// Brings software packages to branch offices: one copy over the WAN, the rest from neighbours.
 #[derive(Debug, Parser)]
-#[command(name = "branchline", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "branchline", version, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -74,7 +74,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         command => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(run_short(command))
         }
     }

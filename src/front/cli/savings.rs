@@ -63,7 +63,10 @@ impl Savings {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let mut path = format!("/api/v1/savings?scope={}&by={}", word(&self.scope), word(&self.by));
         if let Some(since) = &self.since {
-            anyhow::ensure!(since.chars().all(|c| c.is_ascii_alphanumeric()), "write the span like 7d or 24h");
+            anyhow::ensure!(
+                since.chars().all(|c| c.is_ascii_alphanumeric()),
+                "write the span like 7d or 24h"
+            );
             path = format!("{path}&since={since}");
         }
         let savings: report::Savings = self.target.json(&path).await?;

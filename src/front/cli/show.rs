@@ -34,7 +34,8 @@ pub(super) struct Packages {
 /// Columns as wide as their widest cell.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
@@ -95,8 +96,7 @@ impl Peers {
                  let multicast through? If not, name one with --peer",
             );
         }
-        let mut rows =
-            vec![["NODE", "HOST", "ADDRESS", "LATENCY", "CONNECTED"].map(str::to_owned).to_vec()];
+        let mut rows = vec![["NODE", "HOST", "ADDRESS", "LATENCY", "CONNECTED"].map(str::to_owned).to_vec()];
         for peer in peers {
             let latency = peer.latency_ms.map_or_else(|| "-".into(), |latency| format!("{latency:.1} ms"));
             rows.push(vec![peer.node, peer.host, peer.address, latency, format!("{} s", peer.connected_s)]);

@@ -19,6 +19,9 @@ impl SiteCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let Self::Keygen { file } = self;
         SiteKey::generate(&file)?;
-        super::print(&format!("wrote {}; copy it to every machine of the site, and to nobody else", file.display()))
+        super::print(&format!(
+            "wrote {}; copy it to every machine of the site, and to nobody else",
+            file.display()
+        ))
     }
 }

@@ -53,7 +53,9 @@ pub(super) async fn savings(
 /// `7d` or `24h`, in hours.
 fn hours(text: &str) -> Result<u32, String> {
     let unit = |end: char, hours: u32| text.strip_suffix(end)?.parse::<u32>().ok()?.checked_mul(hours);
-    unit('d', 24).or_else(|| unit('h', 1)).ok_or_else(|| format!("{text:?} is no time span; write it like 7d or 24h"))
+    unit('d', 24)
+        .or_else(|| unit('h', 1))
+        .ok_or_else(|| format!("{text:?} is no time span; write it like 7d or 24h"))
 }
 
 pub(super) async fn openapi() -> impl IntoResponse {

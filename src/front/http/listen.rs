@@ -38,7 +38,8 @@ pub fn bind_socket(path: &Path) -> anyhow::Result<Listener> {
         bail!("another agent answers at {}; stop it, or give this one another --state-dir", path.display());
     }
     std::fs::remove_file(path).ok();
-    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))?;
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).context("the admin socket")?;
     Ok(Listener::Socket(listener))
 }

@@ -19,10 +19,19 @@ pub(super) async fn metrics(State(node): State<Node>) -> impl IntoResponse {
             let _ = writeln!(text, "branchline_{name}{labels} {value}");
         }
     };
-    let delivered =
-        [("{source=\"wan\"}", totals.wan), ("{source=\"peer\"}", totals.peer), ("{source=\"local\"}", totals.local)];
-    metric("delivered_bytes_total", "counter", "Content handed to clients, by where it came from.", &delivered);
-    let preloaded = [("{source=\"wan\"}", totals.preloaded_wan), ("{source=\"peer\"}", totals.preloaded_peer)];
+    let delivered = [
+        ("{source=\"wan\"}", totals.wan),
+        ("{source=\"peer\"}", totals.peer),
+        ("{source=\"local\"}", totals.local),
+    ];
+    metric(
+        "delivered_bytes_total",
+        "counter",
+        "Content handed to clients, by where it came from.",
+        &delivered,
+    );
+    let preloaded =
+        [("{source=\"wan\"}", totals.preloaded_wan), ("{source=\"peer\"}", totals.preloaded_peer)];
     metric("preloaded_bytes_total", "counter", "Content fetched with no client waiting.", &preloaded);
     metric("wan_wire_bytes_total", "counter", "Bytes read from WAN connections.", &[("", totals.wan_wire)]);
     metric(

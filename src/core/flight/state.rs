@@ -27,7 +27,7 @@ pub(super) enum Role {
     /// Not decided yet; left before the first input has been handled.
     New,
     /// It has the lease, or is about to.
-    Lead(Lead),
+    Lead(Box<Lead>),
     /// It has asked another to lead and waits for the answer.
     Joining(Joining),
     /// Another leads.
@@ -96,7 +96,8 @@ pub(super) struct Flight {
 impl Flight {
     pub(super) fn new(now: Instant, blob: BlobId, manifest_id: ManifestId, shelf: &dyn Shelf) -> Self {
         let held = shelf.holding(&blob).filter(|(manifest, _)| manifest.id() == manifest_id);
-        let (manifest, held) = held.map_or((None, ChunkSet::new()), |(manifest, held)| (Some(manifest), held));
+        let (manifest, held) =
+            held.map_or((None, ChunkSet::new()), |(manifest, held)| (Some(manifest), held));
         Self {
             blob,
             manifest_id,
@@ -167,11 +168,13 @@ impl Flight {
             Role::Joining(joining) => Some(joining.deadline()),
             Role::Following(following) => Some(following.deadline()),
         };
-        let retries = self.manifest.is_none() && !self.manifest_under_way && match &self.role {
-            Role::Lead(lead) => !lead.is_asking(),
-            Role::Following(following) => following.lead_has_manifest,
-            Role::New | Role::Joining(_) => false,
-        };
+        let retries = self.manifest.is_none()
+            && !self.manifest_under_way
+            && match &self.role {
+                Role::Lead(lead) => !lead.is_asking(),
+                Role::Following(following) => following.lead_has_manifest,
+                Role::New | Role::Joining(_) => false,
+            };
         let manifest = retries.then_some(self.manifest_retry);
         [role, manifest, self.swarm.wake()].into_iter().flatten().min()
     }
@@ -252,7 +255,9 @@ impl Flight {
         }
         let (lead, stalled) = match &self.role {
             Role::Lead(lead) => (Some(cx.me), lead.stalled(cx.now)),
-            Role::Following(following) if following.is_fresh(cx.now) => (Some(following.lead), Duration::ZERO),
+            Role::Following(following) if following.is_fresh(cx.now) => {
+                (Some(following.lead), Duration::ZERO)
+            }
             _ => (None, Duration::ZERO),
         };
         let holding = Holding {
@@ -265,7 +270,11 @@ impl Flight {
         self.say(cx, from, Step::Holding(holding));
     }
 
-    pub(super) fn on_manifest(&mut self, cx: &mut Context, result: Result<(Arc<Manifest>, ChunkSet), Failure>) {
+    pub(super) fn on_manifest(
+        &mut self,
+        cx: &mut Context,
+        result: Result<(Arc<Manifest>, ChunkSet), Failure>,
+    ) {
         self.manifest_under_way = false;
         match result {
             Ok((manifest, held)) => {

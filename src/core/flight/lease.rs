@@ -1,0 +1,65 @@
+//! Whose lease it is, where two nodes claim it.
+
+use super::context::Context;
+use super::lead::STALLED;
+use super::state::{Flight, Role};
+use super::{Effect, Holding, Step};
+use crate::core::id::NodeId;
+
+impl Flight {
+    /// Stops leading at once and follows another.
+    pub(super) fn yield_to(&mut self, cx: &mut Context, other: NodeId) {
+        if let Role::Lead(lead) = &self.role {
+            if !lead.runs.is_empty() {
+                cx.act(Effect::StopWan { blob: self.blob });
+            }
+            for &follower in lead.followers.keys().filter(|follower| **follower != other) {
+                self.say(cx, follower, Step::Redirect { to: other });
+            }
+        }
+        if self.is_complete() && !self.wanted {
+            self.over = true; // it led for others only, and they ask the other one now
+        } else {
+            self.join(cx, other);
+        }
+    }
+
+    /// Two leads have met, after a partition or an outage: the better rank keeps the lease, unless
+    /// its WAN gives nothing.
+    pub(super) fn two_leads(&mut self, cx: &mut Context, other: NodeId, holding: &Holding, stalled: bool) {
+        let Role::Lead(lead) = &self.role else { return };
+        let stuck = lead.stalled(cx.now) >= STALLED;
+        let yields = if stuck == stalled { cx.outranks_me(&self.blob, &other) } else { stuck };
+        if self.term > holding.term || (self.term == holding.term && yields) {
+            let twice = self.pulled.intersection(&holding.held);
+            let bytes = self.manifest.as_ref().map_or(0, |manifest| manifest.bytes_of(twice.iter()));
+            if bytes > 0 {
+                cx.act(Effect::Duplicate { blob: self.blob, bytes });
+                self.pulled = self.pulled.difference(&twice);
+            }
+        }
+        if yields {
+            self.yield_to(cx, other);
+        } else {
+            self.say(cx, other, Step::Lease { term: self.term });
+        }
+    }
+
+    /// Somebody else claims the lease.
+    pub(super) fn on_lease(&mut self, cx: &mut Context, from: NodeId) {
+        match &self.role {
+            Role::Lead(lead) => {
+                let stuck = lead.stalled(cx.now) >= STALLED;
+                if stuck || cx.outranks_me(&self.blob, &from) {
+                    self.yield_to(cx, from);
+                } else {
+                    self.say(cx, from, Step::Lease { term: self.term });
+                }
+            }
+            Role::Following(following) if following.lead != from && !following.is_fresh(cx.now) => {
+                self.join(cx, from);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Who could be a member, and when to dial them.
+
+use std::time::{Duration, Instant};
+
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{self, ConnectionId};
+use libp2p::{Multiaddr, PeerId};
+
+use super::site::{HANDSHAKE, POLITE, REDIAL, Site, causes};
+
+/// A member that was only heard of is forgotten after so many failed dials.
+const FORGET_AFTER: u32 = 12;
+const MAX_BOOK: usize = 2048;
+
+/// A member that may be connected or not.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) addresses: Vec<Multiaddr>,
+    pub(super) configured: bool,
+    pub(super) failures: u32,
+    pub(super) dial_at: Instant,
+}
+
+impl Site {
+    pub(super) fn configure(&mut self, mut address: Multiaddr) {
+        match address.pop() {
+            Some(Protocol::P2p(peer)) => self.learn_as(peer, vec![address], true),
+            Some(other) => self.nameless.push((address.with(other), None, Instant::now())),
+            None => {}
+        }
+    }
+
+    pub(super) fn learn(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        self.learn_as(peer, addresses, false);
+    }
+
+    pub(super) fn learn_as(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, configured: bool) {
+        if peer == self.me || (self.book.len() >= MAX_BOOK && !self.book.contains_key(&peer)) {
+            return;
+        }
+        let polite = if self.me < peer { Duration::ZERO } else { POLITE };
+        let known = self.book.entry(peer).or_insert(Known {
+            addresses: Vec::new(),
+            configured,
+            failures: 0,
+            dial_at: Instant::now() + polite,
+        });
+        known.configured |= configured;
+        for address in addresses {
+            if !known.addresses.contains(&address) && known.addresses.len() < 16 {
+                known.addresses.push(address);
+                known.dial_at = known.dial_at.min(Instant::now() + polite);
+            }
+        }
+        self.dial_due();
+    }
+
+    pub(super) fn dial_due(&mut self) {
+        let now = Instant::now();
+        let connected =
+            |site: &Self, peer: &PeerId| site.connections.values().any(|connection| connection.peer == *peer);
+        let due: Vec<PeerId> = self
+            .book
+            .iter()
+            .filter(|(peer, known)| known.dial_at <= now && !connected(self, peer))
+            .filter(|(peer, _)| self.banned.get(*peer).is_none_or(|until| *until <= now))
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in due {
+            let Some(known) = self.book.get_mut(&peer) else { continue };
+            known.dial_at = now + REDIAL[(known.failures as usize).min(REDIAL.len() - 1)].max(HANDSHAKE / 4);
+            let options = DialOpts::peer_id(peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(known.addresses.clone())
+                .allocate_new_port()
+                .build();
+            self.swarm.dial(options).ok();
+        }
+        for index in 0..self.nameless.len() {
+            let (address, peer, at) = self.nameless[index].clone();
+            if at > now || peer.is_some_and(|peer| peer == self.me || connected(self, &peer)) {
+                continue;
+            }
+            self.nameless[index].2 = now + REDIAL[2];
+            let options = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
+            self.dialing.insert(options.connection_id(), index);
+            self.swarm.dial(options).ok();
+        }
+    }
+
+    pub(super) fn on_dial_failed(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<PeerId>,
+        error: &swarm::DialError,
+    ) {
+        if let Some(index) = self.dialing.remove(&id) {
+            let address = self.nameless[index].0.clone();
+            if matches!(error, swarm::DialError::LocalPeerId { .. }) {
+                self.nameless[index].1 = Some(self.me);
+                return;
+            }
+            self.nameless[index].2 = Instant::now() + REDIAL[1];
+            tracing::info!(%address, error = %causes(error), "a configured peer cannot be reached");
+        }
+        let Some(peer) = peer else { return };
+        tracing::debug!(%peer, error = %causes(error), "dialing failed");
+        if let Some(known) = self.book.get_mut(&peer) {
+            known.failures += 1;
+            known.dial_at = Instant::now() + REDIAL[(known.failures as usize - 1).min(REDIAL.len() - 1)];
+            if known.failures >= FORGET_AFTER && !known.configured {
+                self.book.remove(&peer);
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The network as the node sees it: members to talk to, and what happens to them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::mpsc;
+
+use super::control::{self, Hello};
+use super::data::{self, Answer, AskError, Pool};
+use super::streams::Opener;
+use crate::core::flight::Message;
+use crate::core::id::NodeId;
+use crate::core::wire::message::Request;
+
+/// What the network tells the node.
+#[derive(Debug)]
+pub enum Event {
+    /// A member is there.
+    Up {
+        /// Who.
+        node: NodeId,
+        /// How it introduces itself.
+        hello: Hello,
+    },
+    /// It is gone.
+    Down {
+        /// Who.
+        node: NodeId,
+    },
+    /// It says something about a flight.
+    Message {
+        /// Who.
+        from: NodeId,
+        /// What.
+        message: Message,
+    },
+}
+
+/// A connected member, for people.
+#[derive(Debug, Clone)]
+pub struct Contact {
+    /// Who.
+    pub node: NodeId,
+    /// How it introduces itself.
+    pub hello: Hello,
+    /// Where it is connected.
+    pub address: Multiaddr,
+    /// The last measured round trip.
+    pub latency: Option<Duration>,
+    /// Since when it is connected.
+    pub since: Instant,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) contact: Contact,
+    pub(super) opener: Opener,
+    pub(super) control: mpsc::Sender<Vec<u8>>,
+}
+
+/// The network, to talk through. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Net {
+    pub(super) me: NodeId,
+    pub(super) members: Arc<RwLock<BTreeMap<NodeId, Member>>>,
+    pub(super) listening: Arc<RwLock<Vec<Multiaddr>>>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) orders: mpsc::Sender<Order>,
+}
+
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Break with a member, and refuse it for a while.
+    Ban(PeerId),
+    /// A member does not read what it is told.
+    Drop(PeerId),
+    /// Say goodbye to everybody.
+    Stop,
+}
+
+impl Net {
+    /// This node.
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        self.listening.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn member(&self, node: &NodeId) -> Option<Member> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
+    }
+
+    /// The connected members.
+    pub fn contacts(&self) -> Vec<Contact> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        members.values().map(|member| member.contact.clone()).collect()
+    }
+
+    /// Says something to a member. One that does not listen any more is let go.
+    pub fn send(&self, to: &NodeId, message: &Message) {
+        let Some(member) = self.member(to) else { return };
+        if member.control.try_send(control::encode_flight(message)).is_err() {
+            tracing::warn!(node = %to, "does not read what it is told; disconnecting");
+            self.orders.try_send(Order::Drop(member.opener.peer)).ok();
+        }
+    }
+
+    /// Asks a member for data that it has at hand.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn ask(&self, node: &NodeId, request: &Request) -> Result<Answer, AskError> {
+        self.ask_patiently(node, request, data::SILENCE).await
+    }
+
+    /// Asks a member for something that it may have to get first, and waits so long for it.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn ask_patiently(
+        &self,
+        node: &NodeId,
+        request: &Request,
+        patience: Duration,
+    ) -> Result<Answer, AskError> {
+        let member = self.member(node).ok_or(AskError::Gone)?;
+        data::ask(&member.opener, &self.pool, request, patience).await
+    }
+
+    /// Breaks with a member that lies.
+    pub fn ban(&self, node: &NodeId) {
+        if let Some(member) = self.member(node) {
+            self.orders.try_send(Order::Ban(member.opener.peer)).ok();
+        }
+    }
+
+    /// Says goodbye to everybody.
+    pub async fn stop(&self) {
+        self.orders.send(Order::Stop).await.ok();
+    }
+}

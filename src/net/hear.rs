@@ -1,0 +1,106 @@
+//! What members say, and the streams that they open.
+
+use std::sync::PoisonError;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::ConnectionId;
+use tokio_util::compat::FuturesAsyncReadCompatExt;
+
+use super::control::{self, Heard};
+use super::handle::Event;
+use super::site::Site;
+use super::streams::{CONTROL, Inbound};
+use super::{data, node_id};
+
+impl Site {
+    pub(super) fn on_stream(&mut self, inbound: Inbound) {
+        let Some(connection) = self.connections.get(&inbound.connection) else { return };
+        let (cancel, id) = (connection.cancel.clone(), inbound.connection);
+        let from = node_id(&inbound.peer);
+        if inbound.protocol == CONTROL {
+            let (reports, permit) = (self.reports.clone(), inbound.permit);
+            let read = control::read(inbound.stream.compat(), id, reports);
+            tokio::spawn(async move {
+                cancel.run_until_cancelled(read).await;
+                drop(permit);
+            });
+        } else {
+            let serve = data::serve(inbound.stream, inbound.permit, id, from, self.serve.clone());
+            tokio::spawn(async move { cancel.run_until_cancelled(serve).await });
+        }
+    }
+
+    pub(super) fn on_heard(&mut self, id: ConnectionId, heard: Heard) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let peer = connection.peer;
+        match heard {
+            Heard::Hello(hello) => {
+                let listening = reachable(&hello.addresses, &connection.address);
+                connection.hello = Some(hello);
+                self.learn(peer, listening);
+                self.refresh_member(peer);
+                self.introduce(id);
+            }
+            Heard::Contacts(contacts) => {
+                for (node, addresses) in contacts {
+                    if let Some(peer) = super::peer_id(&node) {
+                        self.learn(peer, addresses);
+                    }
+                }
+            }
+            Heard::Flight(message) => {
+                self.outbox.push_back(Event::Message { from: node_id(&peer), message });
+            }
+            Heard::Ping(number) => drop(connection.control.try_send(control::encode_answer(number))),
+            Heard::Beat => {}
+            Heard::Latency(latency) => {
+                let mut members = self.net.members.write().unwrap_or_else(PoisonError::into_inner);
+                if let Some(member) = members.get_mut(&node_id(&peer)) {
+                    member.contact.latency = Some(latency);
+                }
+            }
+            Heard::Over(why) => {
+                tracing::debug!(node = %node_id(&peer), why, "the control stream is over");
+                self.close(id);
+                self.refresh_member(peer);
+            }
+        }
+    }
+
+    /// Tells a new member of the others.
+    pub(super) fn introduce(&self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let others = self.connections.values().filter(|other| other.peer != connection.peer);
+        let contacts: Vec<_> = others
+            .filter_map(|other| {
+                Some((node_id(&other.peer), reachable(&other.hello.as_ref()?.addresses, &other.address)))
+            })
+            .collect();
+        if !contacts.is_empty() {
+            connection.control.try_send(control::encode_contacts(&contacts)).ok();
+        }
+    }
+}
+
+/// The addresses of a member as seen from here: those that it names, and its ports at the address
+/// that its connection came from.
+fn reachable(named: &[Multiaddr], seen: &Multiaddr) -> Vec<Multiaddr> {
+    let ip = seen.iter().next();
+    let ports =
+        named.iter().flat_map(|address| address.iter().collect::<Vec<_>>()).filter_map(|part| match part {
+            Protocol::Tcp(port) => Some(port),
+            _ => None,
+        });
+    let observed = ports.take(1).filter_map(|port| {
+        let ip = ip.clone().filter(|ip| matches!(ip, Protocol::Ip4(_) | Protocol::Ip6(_)))?;
+        Some(Multiaddr::empty().with(ip).with(Protocol::Tcp(port)))
+    });
+    let mut all: Vec<Multiaddr> = observed.collect();
+    for address in named {
+        if !all.contains(address) {
+            all.push(address.clone());
+        }
+    }
+    all
+}

@@ -1,0 +1,75 @@
+//! Promise 5: a crash loses nothing. An agent is killed a hundred times, at any instant.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use support::{Stage, assert_balanced, free_port, noise, wait_for};
+
+/// Reads what an agent has to say of a package until it breaks off; checks each byte.
+fn read_and_check(gateway: SocketAddr, path: &str, right: &[u8]) -> usize {
+    let Ok(mut stream) = TcpStream::connect(gateway) else { return 0 };
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
+    if write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").is_err() {
+        return 0;
+    }
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).ok();
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return 0 };
+    if !bytes.starts_with(b"HTTP/1.1 200") {
+        return 0;
+    }
+    let body = &bytes[end + 4..];
+    assert!(right.starts_with(body), "a wrong byte among the first {}", body.len());
+    body.len()
+}
+
+#[test]
+fn a_hundred_kills_lose_nothing() {
+    let (small, big) = (noise("small", 1_500_000), noise("big", 40_000_000));
+    let mut stage = Stage::new("12mbit");
+    stage.publish("small", "1", &small);
+    stage.publish("big", "1", &big);
+    let agent = stage.agent("a", &[]);
+    assert!(agent.get("/packages/small/1").body == small);
+    drop(agent);
+    let (listen, gateway) = (free_port(), free_port());
+    let mut random = 88_172_645_463_325_252u64;
+    let mut read = 0;
+    for _ in 0..100 {
+        let mut agent = stage.launch("a", listen, gateway, &[]);
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let life = Duration::from_millis(20 + random % 500);
+        let client = std::thread::spawn({
+            let big = big.clone();
+            move || {
+                for _ in 0..25 {
+                    if TcpStream::connect(gateway).is_ok() {
+                        return read_and_check(gateway, "/packages/big/1", &big);
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                0
+            }
+        });
+        std::thread::sleep(life);
+        agent.process.kill();
+        read += client.join().expect("no wrong byte");
+    }
+    println!("clients read {read} bytes in between");
+    // Without the origin: what was finished is there.
+    stage.server = None;
+    let agent = stage.agent("a", &[]);
+    assert!(agent.get("/packages/small/1").body == small, "a finished blob was lost");
+    drop(agent);
+    stage.serve("1gbit");
+    let agent = stage.agent("a", &[]);
+    assert!(agent.get("/packages/big/1").body == big, "a partial blob did not resume");
+    let savings = agent.api("savings");
+    assert_balanced(&savings);
+    wait_for("a finished blob", || agent.api("status")["store"]["complete"] == 2);
+}

@@ -1,0 +1,83 @@
+//! A site of real hosts: network namespaces with their own addresses, a shaped WAN, a shaped LAN.
+//!
+//! Each test is a scenario of `scenarios.py`, which builds the lab, plays, and checks what clients
+//! got, what the router counted and what the ledger says. They need root, `iproute2`, `curl` and
+//! Python; without, each says by name that it was skipped. `BRANCHLINE_LAB=required` makes that a
+//! failure.
+
+use std::process::Command;
+use std::sync::Mutex;
+
+/// One lab at a time: two cores carry one.
+static LAB: Mutex<()> = Mutex::new(());
+
+fn missing() -> Option<String> {
+    let uid = Command::new("id").arg("-u").output().ok().map(|output| output.stdout);
+    if uid.as_deref() != Some(b"0\n") {
+        return Some("it needs root".into());
+    }
+    for (program, flag) in [("ip", "-V"), ("curl", "--version"), ("python3", "--version")] {
+        if Command::new(program).arg(flag).output().is_err() {
+            return Some(format!("it needs {program}"));
+        }
+    }
+    let probe = Command::new("ip").args(["netns", "add", "branchline-probe"]).status();
+    let works = probe.is_ok_and(|status| status.success());
+    Command::new("ip").args(["netns", "del", "branchline-probe"]).status().ok();
+    (!works || !std::path::Path::new("/dev/net/tun").exists()).then(|| "no network namespaces here".into())
+}
+
+fn scenario(name: &str) {
+    let _one = LAB.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(why) = missing() {
+        assert!(std::env::var_os("BRANCHLINE_LAB").is_none(), "{name} was skipped: {why}");
+        println!("skipped: {name}: {why}");
+        return;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/scenarios.py");
+    let output = Command::new("python3")
+        .args([script, name])
+        .env("BRANCHLINE", env!("CARGO_BIN_EXE_branchline"))
+        .env("LAB_NAME", "test")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .expect("python3 runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name} failed");
+}
+
+#[test]
+fn eight_clients_one_copy_and_the_books_agree_with_the_router() {
+    scenario("one_copy");
+}
+
+#[test]
+fn nodes_that_start_and_ask_in_the_same_instant() {
+    scenario("same_instant");
+}
+
+#[test]
+fn a_small_object_crosses_once() {
+    scenario("small");
+}
+
+#[test]
+fn the_lead_is_killed_half_way() {
+    scenario("lead_killed");
+}
+
+#[test]
+fn the_wan_is_cut_for_twenty_seconds() {
+    scenario("wan_cut");
+}
+
+#[test]
+fn a_nodes_disk_is_full() {
+    scenario("disk_full");
+}
+
+#[test]
+fn a_client_host_is_cut_off_and_comes_back() {
+    scenario("partition");
+}

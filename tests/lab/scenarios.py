@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""The scenarios that the tests on real hosts play; each prints what it saw and fails by assertion.
+
+    sudo python3 tests/lab/scenarios.py NAME|all
+"""
+import shutil, subprocess, sys, time
+
+import lab
+from branch import Site, curl, fetch, payload
+
+# A TCP segment of the lab carries 1448 bytes of payload in an IP packet of 1500.
+HEADERS = 1500 / 1448
+
+
+def expect(what, ok, seen):
+    print(f"{'ok  ' if ok else 'FAIL'} {what}: {seen}", flush=True)
+    assert ok, what
+
+
+def balanced(savings):
+    for row in [*savings["rows"], savings["totals"]]:
+        assert row["delivered"] == row["wan"] + row["peer"] + row["local"], row
+    return savings["totals"]
+
+
+def same(site, hosts, file, name="demo"):
+    right = file.read_bytes()
+    for host in hosts:
+        assert (site.dir / f"got-{host}-{name}").read_bytes() == right, f"{host} has another file"
+
+
+def started(clients, size=24_000_000, **net):
+    site = Site(clients, **net)
+    file = payload(site.dir / "payload", size)
+    shutil.copy(file, site.tree / "plain")
+    site.publish(file, "1")
+    return site, file
+
+
+def one_copy():
+    site, file = started(8)
+    with site:
+        alone, plain = curl(site.hosts[0], "http://origin/plain")
+        lab.zero()
+        site.start_all()
+        took, last = fetch(site, site.hosts, "1")
+        same(site, site.hosts, file)
+        time.sleep(1.3)
+        router = lab.wan()[1]
+        totals = balanced(site.savings())
+        expect("WAN bytes of 8 against one curl", sum(router) <= 1.02 * sum(plain), f"{sum(router) / sum(plain):.4f}")
+        agrees = totals["wan_wire"] * HEADERS / router[0]
+        expect("the ledger agrees with the router within 2 %", 0.98 < agrees < 1.02, f"{agrees:.4f}")
+        expect("each client was handed the file", totals["delivered"] == 8 * file.stat().st_size, totals)
+        expect("nothing crossed twice", totals["wan"] + totals["preloaded_wan"] == file.stat().st_size, totals["wan_duplicate"])
+        print(f"time of the last against one curl: {last / alone:.3f}")
+
+
+def same_instant():
+    site, file = started(6, size=12_000_000)
+    with site:
+        lab.zero()
+        site.start_all(settle=False)
+        # The gateway is up before the site is found; clients ask right away.
+        for host in site.hosts:
+            site.wait(lambda: lab.run(host, ["curl", "-s", "-o", "/dev/null", "http://127.0.0.1:7420/healthz"]).returncode == 0, what=f"{host}'s gateway")
+        took, last = fetch(site, site.hosts, "1")
+        same(site, site.hosts, file)
+        time.sleep(1.3)
+        totals = balanced(site.savings())
+        crossed = totals["wan"] + totals["preloaded_wan"]
+        expect("one copy, found by multicast alone", crossed == file.stat().st_size, f"{crossed / file.stat().st_size:.3f}")
+
+
+def small():
+    site, file = started(8, size=10_000)
+    with site:
+        site.start_all()
+        time.sleep(2)
+        lab.zero()
+        took, last = fetch(site, site.hosts, "1")
+        same(site, site.hosts, file)
+        time.sleep(1.3)
+        totals = balanced(site.savings())
+        expect("one copy", totals["wan"] + totals["preloaded_wan"] == 10_000, totals)
+        expect("one request", lab.wan()[1][0] < 13_000, lab.wan()[1])
+
+
+def lead_of(site):
+    for host in site.hosts:
+        for flight in site.api(host, "flights") or []:
+            if flight["role"] == "lead":
+                return host, flight
+    return None, None
+
+
+def lead_killed():
+    site, file = started(6)
+    with site:
+        alone, plain = curl(site.hosts[0], "http://origin/plain")
+        site.start_all()
+        lab.zero()
+        began = time.monotonic()
+        running = [(host, *site.get(host, "1")) for host in site.hosts]
+        half = lambda: (lambda f: f[1] and f[1]["chunks"] and f[1]["held"] >= f[1]["chunks"] / 2)(lead_of(site))
+        site.wait(half, what="half of it")
+        lead, _ = lead_of(site)
+        site.stop(lead)
+        survivors = [host for host in site.hosts if host != lead]
+        for host, process, _ in running:
+            if host == lead:
+                process.kill()
+            else:
+                assert process.wait(60) == 0, f"{host} failed"
+        last = time.monotonic() - began
+        same(site, survivors, file)
+        router = lab.wan()[1]
+        time.sleep(1.3)
+        totals = balanced(site.savings(survivors[0]))
+        expect("WAN bytes against one curl", sum(router) <= 1.08 * sum(plain), f"{sum(router) / sum(plain):.4f}")
+        print(f"time against one curl: {last / alone:.3f}; repeated and booked: {totals['wan_duplicate']} bytes")
+        # Its disk was not lost: what it had resumes.
+        site.start(lead)
+        site.wait(lambda: site.ready(lead), what="the killed one back")
+        wan = lab.wan()[1][0]
+        fetch(site, [lead], "1")
+        same(site, [lead], file)
+        expect("the killed one needs no WAN", lab.wan()[1][0] - wan < 60_000, lab.wan()[1][0] - wan)
+
+
+def wan_cut():
+    site, file = started(5)
+    with site:
+        alone, plain = curl(site.hosts[0], "http://origin/plain")
+        site.start_all()
+        lab.zero()
+        began = time.monotonic()
+        running = [(host, *site.get(host, "1")) for host in site.hosts]
+        time.sleep(2.0)
+        lab.cut(1)
+        time.sleep(20)
+        lab.heal(1)
+        healed = time.monotonic()
+        for host, process, _ in running:
+            assert process.wait(90) == 0, f"{host} failed"
+        after = time.monotonic() - healed
+        same(site, site.hosts, file)
+        router = lab.wan()[1]
+        time.sleep(1.3)
+        totals = balanced(site.savings())
+        expect("done soon after it healed", after < alone + 12, f"{after:.1f} s after, one curl takes {alone:.1f} s")
+        expect("WAN bytes against one curl", sum(router) <= 1.10 * sum(plain), f"{sum(router) / sum(plain):.4f}; booked as repeated {totals['wan_duplicate']}")
+
+
+def disk_full():
+    site, file = started(4)
+    with site:
+        small = site.dir / "small"
+        small.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(small)], check=True)
+        try:
+            full, others = site.hosts[0], site.hosts[1:]
+            for host in others:
+                site.start(host)
+            site.start(full, state=small / "state")
+            for host in site.hosts:
+                site.wait(lambda: site.ready(host), what=f"{host} ready")
+            lab.zero()
+            process, target = site.get(full, "1")
+            took, last = fetch(site, others, "1")
+            same(site, others, file)
+            code = process.wait(60)
+            said = (site.dir / f"get-{full}.log").read_text()
+            expect("the full node's client gets the file or a clear word",
+                   code == 0 or "no room" in said, said.strip().splitlines()[-1:])
+            time.sleep(1.3)
+            totals = balanced(site.savings(others[0]))
+            crossed = totals["wan"] + totals["preloaded_wan"]
+            expect("one copy all the same", crossed <= 1.02 * file.stat().st_size, crossed / file.stat().st_size)
+            expect("the full node lives", site.api(full, "status") is not None, "yes")
+        finally:
+            site.stop(site.hosts[0])
+            subprocess.run(["umount", "-l", str(small)])
+
+
+def partition():
+    site, file = started(5)
+    with site:
+        alone, plain = curl(site.hosts[0], "http://origin/plain")
+        site.start_all()
+        lab.zero()
+        running = [(host, *site.get(host, "1")) for host in site.hosts]
+        site.wait(lambda: lead_of(site)[0], what="a lead")
+        lead, _ = lead_of(site)
+        away = next(host for host in site.hosts if host != lead)
+        time.sleep(1.0)
+        lab.port(away, False)
+        time.sleep(6)
+        lab.port(away, True)
+        for host, process, _ in running:
+            assert process.wait(90) == 0, f"{host} failed"
+        same(site, site.hosts, file)
+        router = lab.wan()[1]
+        expect("WAN bytes against one curl", sum(router) <= 1.05 * sum(plain), f"{sum(router) / sum(plain):.4f}")
+
+
+ALL = dict(one_copy=one_copy, same_instant=same_instant, small=small, lead_killed=lead_killed, wan_cut=wan_cut,
+           disk_full=disk_full, partition=partition)
+
+if __name__ == "__main__":
+    for name in ALL if sys.argv[1:] == ["all"] else sys.argv[1:]:
+        print(f"-- {name}", flush=True)
+        ALL[name]()
