@@ -76,8 +76,8 @@ fn noise_on_disk_is_never_served_and_heals_from_neighbours() {
     wait_for("finished blobs", || agents.iter().all(|agent| agent.api("status")["store"]["complete"] == 1));
     stage.server = None;
     let blobs = stage.dir.path().join("state-1").join("blobs");
-    let blob = std::fs::read_dir(&blobs).expect("a folder").flatten().map(|entry| entry.path());
-    let blob = blob.filter(|path| path.extension().is_some_and(|e| e == "blob")).next().expect("a blob");
+    let mut blob = std::fs::read_dir(&blobs).expect("a folder").flatten().map(|entry| entry.path());
+    let blob = blob.find(|path| path.extension().is_some_and(|e| e == "blob")).expect("a blob");
     std::thread::sleep(std::time::Duration::from_millis(20));
     std::fs::write(&blob, noise("noise", content.len())).expect("writable");
     // The other asks it first, gets nothing wrong; its own client is served all the same.

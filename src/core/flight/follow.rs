@@ -18,6 +18,8 @@ const SILENCE: Duration = Duration::from_millis(2500);
 const FRESH: Duration = Duration::from_millis(1500);
 /// A follower says anew what it holds this often, in case something was lost.
 const REFRESH: Duration = Duration::from_secs(5);
+/// Chunks of a lead's run that may have crossed, and were not told of when it was lost.
+const IN_FLIGHT: usize = 2;
 /// After a gap in the lead's news, it is asked anew so much later.
 const LOST: Duration = Duration::from_millis(500);
 /// What it newly holds waits so long for company.
@@ -153,7 +155,8 @@ impl Flight {
             return self.fail(cx, Failure { why, kind: FailureKind::Permanent });
         }
         self.listen(cx, from, &sources);
-        self.inherited = sources.pulling.clone();
+        // A run comes chunk by chunk: only its first ones can have crossed without being told of.
+        self.inherited = sources.pulling.runs().into_iter().flat_map(|run| run.take(IN_FLIGHT)).collect();
         self.term = self.term.max(sources.term);
         self.learn(cx, &sources);
         // The longer the site has been without a WAN, the less does another lead help.
