@@ -100,6 +100,12 @@ impl Books {
         }
     }
 
+    /// Bytes came and were handed to a client, without being kept.
+    pub(super) fn passed(&self, blob: BlobId, chunk: u32, label: &str, source: Source, bytes: u64) {
+        self.arrived(blob, chunk, label, source, bytes, true);
+        self.delivered(&blob, chunk, label, bytes);
+    }
+
     /// A client was handed bytes of a chunk.
     pub(super) fn delivered(&self, blob: &BlobId, chunk: u32, label: &str, bytes: u64) {
         let mut state = self.state();

@@ -11,6 +11,7 @@ mod driver;
 mod live;
 mod peers;
 pub mod reader;
+mod relay;
 pub mod report;
 mod serve;
 mod wan;

@@ -16,7 +16,7 @@ use crate::core::wire::message::{Chunks, ManifestRequest, Request, Runs, request
 use crate::net::AskError;
 use crate::store::{Blob, StoreError};
 
-fn bytes_of(id: &[u8; 32]) -> Bytes {
+pub(super) fn bytes_of(id: &[u8; 32]) -> Bytes {
     Bytes::copy_from_slice(id)
 }
 
@@ -75,6 +75,7 @@ async fn fetch_batch(
         blob: bytes_of(id.as_bytes()),
         manifest: bytes_of(manifest.id().as_bytes()),
         indices: Some(Runs { spans: wanted.to_spans() }),
+        fetch: false,
     };
     let request = Request { body: Some(request::Body::Chunks(body)) };
     let mut answer = node.inner.net.ask(&source, &request).await?;

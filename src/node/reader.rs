@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::catalog::Resolved;
 use super::live::Ticket;
+use super::relay::Relay;
 use super::{Node, blocking};
 use crate::core::flight::{FailureKind, Input};
 use crate::core::id::BlobId;
@@ -44,6 +45,8 @@ pub struct Reader {
     ticket: Ticket,
     blob: Option<Arc<dyn Blob>>,
     ready: VecDeque<(u32, Bytes)>,
+    /// Passes bytes through, since there is no room for them here.
+    relay: Option<Relay>,
 }
 
 impl Node {
@@ -57,7 +60,15 @@ impl Node {
         let ticket =
             self.inner.live.enter(blob, inputs, move || before.settle(&blob), move || after.settle(&blob));
         let label = resolved.label();
-        Reader { node: self.clone(), resolved, label, ticket, blob: None, ready: VecDeque::new() }
+        Reader {
+            node: self.clone(),
+            resolved,
+            label,
+            ticket,
+            blob: None,
+            ready: VecDeque::new(),
+            relay: None,
+        }
     }
 }
 
@@ -71,6 +82,13 @@ impl Reader {
             return Ok(None);
         }
         loop {
+            if let Some(relay) = &mut self.relay {
+                let passed = relay.next(range).await?;
+                if let Some((index, source, bytes)) = &passed {
+                    self.node.inner.books.passed(self.id(), *index, &self.label, *source, bytes.len() as u64);
+                }
+                return Ok(passed.map(|(_, _, bytes)| bytes));
+            }
             self.find_blob().await;
             if let Some(blob) = self.blob.clone() {
                 let Some(index) = blob.manifest().chunk_at(range.start) else { return Ok(None) };
@@ -167,7 +185,12 @@ impl Reader {
         }
         let end = self.ticket.news.borrow_and_update().end.clone();
         match end {
-            Some(Err(failure)) if failure.kind == FailureKind::Local => Err(ReadError::NoRoom(failure.why)),
+            Some(Err(failure)) if failure.kind == FailureKind::Local => {
+                tracing::warn!(why = failure.why, "passing bytes through, without keeping them");
+                let relay = Relay::begin(&self.node, &self.resolved, &self.label).await;
+                self.relay = Some(relay.map_err(|why| ReadError::NoRoom(format!("{}; {why}", failure.why)))?);
+                Ok(())
+            }
             Some(Err(failure)) => Err(ReadError::Failed(failure.why)),
             Some(Ok(())) => {
                 // It was complete, and yet a chunk may be missing: it went bad since.

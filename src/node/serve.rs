@@ -110,6 +110,12 @@ impl Server {
         };
         let spans = wanted.indices.unwrap_or_default().spans;
         let set = ChunkSet::from_spans(&spans).unwrap_or_default();
+        if wanted.fetch
+            && let (Some(blob), Some(manifest)) =
+                (BlobId::from_slice(&wanted.blob), ManifestId::from_slice(&wanted.manifest))
+        {
+            node.fetch_for_member(blob, manifest, &set).await;
+        }
         let blob = held(node, &wanted.blob, &wanted.manifest)
             .filter(|blob| !set.is_empty() && set.difference(&blob.held()).is_empty());
         let Some(blob) = blob else {

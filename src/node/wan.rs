@@ -25,7 +25,7 @@ const NEWS: Duration = Duration::from_millis(200);
 /// The WAN side of one flight: connections of its own, so that its bytes can be billed to it.
 #[derive(Debug)]
 pub(super) struct WanFlight {
-    origin: Origin,
+    pub(super) origin: Origin,
     label: String,
     billed: AtomicU64,
 }
@@ -36,7 +36,7 @@ impl WanFlight {
     }
 
     /// Enters what was read since the last time.
-    fn bill(&self, node: &Node, reason: WanReason) {
+    pub(super) fn bill(&self, node: &Node, reason: WanReason) {
         let read = self.origin.meter().read();
         let before = self.billed.swap(read, Ordering::Relaxed);
         node.inner.books.wire(&self.label, reason, read.saturating_sub(before));

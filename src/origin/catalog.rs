@@ -231,14 +231,25 @@ pub(super) async fn load(
     enforce: ExpirationEnforcement,
 ) -> Result<Loaded, OriginError> {
     let base = Url::parse("catalog:///").map_err(|error| OriginError::Invalid(error.to_string()))?;
-    let transport = Remembering { fetch, known, seen: Arc::default() };
-    let seen = transport.seen.clone();
-    let mut loader =
-        RepositoryLoader::new(root, base.clone(), base).transport(transport).expiration_enforcement(enforce);
-    if let Some(datastore) = datastore {
-        loader = loader.datastore(datastore);
+    let seen = Arc::default();
+    let load = || {
+        let transport = Remembering { fetch: fetch.clone(), known: known.clone(), seen: Arc::clone(&seen) };
+        let loader = RepositoryLoader::new(root, base.clone(), base.clone())
+            .transport(transport)
+            .expiration_enforcement(enforce);
+        if let Some(datastore) = datastore { loader.datastore(datastore).load() } else { loader.load() }
+    };
+    let mut loaded = load().await;
+    if let (Err(tough::error::Error::SystemTimeSteppedBackward { .. }), Some(datastore)) =
+        (&loaded, datastore)
+    {
+        // A clock that was ahead and has been set right. Going back is prevented by versions, which
+        // stay remembered, and not by the clock.
+        tracing::warn!("this machine's clock went back since the last catalog check");
+        fs::remove_file(datastore.join("latest_known_time.json")).ok();
+        loaded = load().await;
     }
-    let repository = loader.load().await.map_err(|error| explain(&error))?;
+    let repository = loaded.map_err(|error| explain(&error))?;
     let targets = repository.targets().signed.clone();
     let expires = [
         repository.root().signed.expires,
@@ -294,9 +305,6 @@ fn explain(error: &tough::error::Error) -> OriginError {
         ),
         Error::VerifyTrustedMetadata { .. } | Error::ParseTrustedMetadata { .. } => {
             "the --trust file is no root of trust: give the catalog/root.json that 'branchline origin init' made".into()
-        }
-        Error::SystemTimeSteppedBackward { .. } => {
-            format!("this machine's clock went back since the last catalog check; set it right; {held}")
         }
         Error::Transport { source, .. } => {
             let cause = source.source();
@@ -435,3 +443,62 @@ fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
 
 /// How often a site asks the origin for a newer catalog, unless told otherwise.
 pub const INTERVAL: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use jiff::SignedDuration;
+
+    use super::super::keys::{self, Keys};
+    use super::super::sign::{expiry, sign_catalog};
+    use super::super::{Address, publish};
+    use super::*;
+
+    async fn origin(dir: &Path) -> (Origin, Keys, Bytes) {
+        let (tree, keys) = (dir.join("tree"), dir.join("keys"));
+        keys::init(&tree, &keys).await.expect("a fresh folder");
+        let trust = fs::read(tree.join("catalog/root.json")).expect("made").into();
+        (Origin::open(&Address::Folder(tree)).expect("made"), Keys::open(&keys).expect("made"), trust)
+    }
+
+    #[tokio::test]
+    async fn an_expired_catalog_is_refused_and_the_held_one_stays() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (origin, keys, trust) = origin(dir.path()).await;
+        let kept = dir.path().join("kept");
+        let keeper = Keeper::open(&kept, trust.clone()).await.expect("a folder");
+        let version = keeper.refresh(Fetch::Origin(origin.clone())).await.expect("good").version;
+        // The same origin, with a catalog that expired yesterday.
+        let root: Signed<Root> = serde_json::from_slice(&trust).expect("a root");
+        let past = Timestamp::now() - SignedDuration::from_hours(24);
+        let targets = Targets::new("1.0.0".to_owned(), NonZeroU64::MIN, past);
+        let number = NonZeroU64::new(9).expect("not 0");
+        for (name, content) in
+            sign_catalog(&root.signed, targets, &keys, number, past).await.expect("own keys")
+        {
+            fs::write(dir.path().join("tree/catalog").join(name), content).expect("own folder");
+        }
+        let error = keeper.refresh(Fetch::Origin(origin.clone())).await.expect_err("expired").to_string();
+        assert!(error.contains("has expired") && error.contains("origin renew"), "{error}");
+        assert_eq!(keeper.current().map(|catalog| catalog.version), Some(version));
+        publish::renew(&origin, &keys).await.expect("own keys");
+        assert!(keeper.refresh(Fetch::Origin(origin)).await.expect("renewed").expires > Timestamp::now());
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_a_day_ahead_does_no_harm() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (origin, _keys, trust) = origin(dir.path()).await;
+        let kept = dir.path().join("kept");
+        let keeper = Keeper::open(&kept, trust.clone()).await.expect("a folder");
+        keeper.refresh(Fetch::Origin(origin.clone())).await.expect("good");
+        let tomorrow = Timestamp::now() + SignedDuration::from_hours(24);
+        let file = kept.join("kept/protect/latest_known_time.json");
+        fs::write(&file, serde_json::to_vec(&tomorrow).expect("a time")).expect("own folder");
+        let keeper = Keeper::open(&kept, trust).await.expect("a folder");
+        assert!(keeper.current().is_some());
+        keeper.refresh(Fetch::Origin(origin)).await.expect("healed");
+        assert!(expiry() > tomorrow);
+    }
+}

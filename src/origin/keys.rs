@@ -19,7 +19,7 @@ use tough::key_source::{KeySource, LocalKeySource};
 use tough::schema::{KeyHolder, RoleKeys, RoleType, Root, Targets};
 
 use super::OriginError;
-use super::sign::sign_catalog;
+use super::sign::{expiry, sign_catalog};
 
 const ROOT_YEARS: i64 = 10;
 
@@ -74,7 +74,7 @@ pub async fn init(tree: &Path, keys_dir: &Path) -> Result<(), OriginError> {
     let keys = Keys { dir: keys_dir.to_owned() };
     let version = NonZeroU64::MIN;
     let targets = Targets::new("1.0.0".to_owned(), version, Timestamp::now());
-    for (name, content) in sign_catalog(&root, targets, &keys, version).await? {
+    for (name, content) in sign_catalog(&root, targets, &keys, version, expiry()).await? {
         write(&catalog.join(name), &content)?;
     }
     // The copy that agents are given; last, since it is what says that the origin is there.

@@ -24,7 +24,7 @@ use super::address::Address;
 use super::catalog::{Fetch, Published, load};
 use super::client::Origin;
 use super::keys::Keys;
-use super::sign::sign_catalog;
+use super::sign::{expiry, sign_catalog};
 use crate::core::chunker;
 use crate::core::id::{BlobId, Channel, ChunkId, PackId, PackageName, Version};
 use crate::core::manifest::{Chunk, Manifest};
@@ -367,7 +367,11 @@ async fn enter(
         version = loaded.catalog.version.max(version) + 1;
         let number = NonZeroU64::new(version).unwrap_or(NonZeroU64::MIN);
         let files: BTreeMap<usize, (String, Vec<u8>)> =
-            sign_catalog(&loaded.root.signed, targets, keys, number).await?.into_iter().enumerate().collect();
+            sign_catalog(&loaded.root.signed, targets, keys, number, expiry())
+                .await?
+                .into_iter()
+                .enumerate()
+                .collect();
         match write(origin, files.into_values(), mark).await {
             Ok(()) => return Ok(version),
             Err(OriginError::Conflict) => {}

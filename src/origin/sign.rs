@@ -24,6 +24,11 @@ fn metafile<R: Role + Serialize>(role: &SignedRole<R>) -> Metafile {
     }
 }
 
+/// Until when a catalog that is signed now is good.
+pub(super) fn expiry() -> Timestamp {
+    Timestamp::now() + SignedDuration::from_hours(24 * CATALOG_DAYS)
+}
+
 /// The files of a catalog, by name, in the order to write them: the one that makes the others
 /// known comes last.
 pub(super) async fn sign_catalog(
@@ -31,6 +36,7 @@ pub(super) async fn sign_catalog(
     mut targets: Targets,
     keys: &Keys,
     version: NonZeroU64,
+    expires: Timestamp,
 ) -> Result<Vec<(String, Vec<u8>)>, OriginError> {
     let unsigned = |error: tough::error::Error| {
         OriginError::Invalid(format!(
@@ -38,7 +44,6 @@ pub(super) async fn sign_catalog(
         ))
     };
     let (holder, rng, keys) = (KeyHolder::Root(root.clone()), SystemRandom::new(), keys.catalog());
-    let expires = Timestamp::now() + SignedDuration::from_hours(24 * CATALOG_DAYS);
     targets.version = version;
     targets.expires = expires;
     let targets = SignedRole::new(targets, &holder, &keys, &rng).await.map_err(unsigned)?;
