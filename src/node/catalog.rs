@@ -13,8 +13,8 @@ use crate::core::ledger::WanReason;
 use crate::core::rank::rank;
 use crate::core::wire::message::{CatalogBundle, CatalogFile, CatalogRequest, Request, request, response};
 use crate::net::Net;
-use crate::origin::catalog::{Fetch, Published, Unresolved};
-use crate::origin::{Catalog, Keeper, Origin, OriginError};
+use crate::origin::catalog::{Published, Unresolved};
+use crate::origin::{Catalog, Fetch, Keeper, Origin, OriginError};
 
 /// The longest catalog that a member may send, in bytes.
 const MAX_BUNDLE: u64 = 64 << 20;

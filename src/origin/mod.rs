@@ -4,16 +4,20 @@
 pub mod address;
 pub mod catalog;
 mod client;
+mod keeper;
 pub mod keys;
 pub mod meter;
 pub mod publish;
 mod sign;
-pub mod transport;
+mod transport;
+mod verify;
 
 pub use address::Address;
-pub use catalog::{Catalog, Keeper};
+pub use catalog::Catalog;
 pub use client::Origin;
+pub use keeper::Keeper;
 pub use meter::Meter;
+pub use verify::Fetch;
 
 /// Why the origin did not give what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -21,10 +21,11 @@ use tough::schema::{Hashes, Target, Targets};
 
 use super::OriginError;
 use super::address::Address;
-use super::catalog::{Fetch, Published, load};
+use super::catalog::Published;
 use super::client::Origin;
 use super::keys::Keys;
 use super::sign::{expiry, sign_catalog};
+use super::verify::{Fetch, load};
 use crate::core::chunker;
 use crate::core::id::{BlobId, Channel, ChunkId, PackId, PackageName, Version};
 use crate::core::manifest::{Chunk, Manifest};

@@ -1,0 +1,172 @@
+//! Fetching a catalog and verifying it, whoever it comes from.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tough::schema::{Root, Signed, Targets};
+use tough::{
+    ExpirationEnforcement, RepositoryLoader, Transport, TransportError, TransportErrorKind, TransportStream,
+};
+use url::Url;
+
+use super::OriginError;
+use super::catalog::{Catalog, packages};
+use super::client::Origin;
+
+/// The longest catalog file that is read, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+/// The most files of a catalog that a peer may send.
+const MAX_FILES: usize = 64;
+
+/// Where catalog files come from.
+#[derive(Debug, Clone)]
+pub enum Fetch {
+    /// The origin.
+    Origin(Origin),
+    /// What a peer, or this node's disk, has of them.
+    Files(Arc<BTreeMap<String, Bytes>>),
+}
+
+impl Fetch {
+    /// A peer's files, if they are few and small enough.
+    pub fn from_peer(files: impl IntoIterator<Item = (String, Bytes)>) -> Option<Self> {
+        let files: BTreeMap<String, Bytes> = files.into_iter().take(MAX_FILES + 1).collect();
+        (files.len() <= MAX_FILES).then(|| Self::Files(Arc::new(files)))
+    }
+
+    async fn fetch(&self, name: &str) -> Result<Bytes, OriginError> {
+        let path = format!("catalog/{name}");
+        match self {
+            Self::Origin(origin) => origin.read(&path, MAX_FILE).await,
+            Self::Files(files) => files.get(name).cloned().ok_or(OriginError::NotFound { path }),
+        }
+    }
+}
+
+/// A `tough` transport that remembers the raw bytes, and does not fetch again what cannot have
+/// changed: files that carry their version in their name.
+#[derive(Debug, Clone)]
+struct Remembering {
+    fetch: Fetch,
+    known: Arc<BTreeMap<String, Bytes>>,
+    seen: Arc<Mutex<BTreeMap<String, Bytes>>>,
+}
+
+impl Remembering {
+    async fn get(&self, url: &Url) -> Result<Bytes, TransportError> {
+        let name = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
+        let known = self.known.get(name).filter(|_| name.starts_with(|c: char| c.is_ascii_digit()));
+        let content = match known {
+            Some(content) => content.clone(),
+            None => self.fetch.fetch(name).await.map_err(|error| {
+                let missing = matches!(error, OriginError::NotFound { .. } | OriginError::Denied { .. });
+                let kind = if missing { TransportErrorKind::FileNotFound } else { TransportErrorKind::Other };
+                TransportError::new_with_cause(kind, url, error)
+            })?,
+        };
+        if let Ok(mut seen) = self.seen.lock() {
+            seen.insert(name.to_owned(), content.clone());
+        }
+        Ok(content)
+    }
+}
+
+#[async_trait::async_trait]
+impl Transport for Remembering {
+    async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
+        // An error outside the stream would be taken for 'no newer root', whatever it is.
+        let result = self.get(&url).await;
+        Ok(Box::pin(futures::stream::once(std::future::ready(result))))
+    }
+}
+
+/// What [`load`] verified.
+pub(super) struct Loaded {
+    pub(super) root: Signed<Root>,
+    pub(super) targets: Targets,
+    pub(super) catalog: Catalog,
+}
+
+/// Fetches and verifies a catalog. `datastore` keeps what protects against going back.
+pub(super) async fn load(
+    root: &Bytes,
+    fetch: Fetch,
+    known: Arc<BTreeMap<String, Bytes>>,
+    datastore: Option<&Path>,
+    enforce: ExpirationEnforcement,
+) -> Result<Loaded, OriginError> {
+    let base = Url::parse("catalog:///").map_err(|error| OriginError::Invalid(error.to_string()))?;
+    let seen = Arc::default();
+    let load = || {
+        let transport = Remembering { fetch: fetch.clone(), known: known.clone(), seen: Arc::clone(&seen) };
+        let loader = RepositoryLoader::new(root, base.clone(), base.clone())
+            .transport(transport)
+            .expiration_enforcement(enforce);
+        if let Some(datastore) = datastore { loader.datastore(datastore).load() } else { loader.load() }
+    };
+    let mut loaded = load().await;
+    if let (Err(tough::error::Error::SystemTimeSteppedBackward { .. }), Some(datastore)) =
+        (&loaded, datastore)
+    {
+        // A clock that was ahead and has been set right. Going back is prevented by versions, which
+        // stay remembered, and not by the clock.
+        tracing::warn!("this machine's clock went back since the last catalog check");
+        fs::remove_file(datastore.join("latest_known_time.json")).ok();
+        loaded = load().await;
+    }
+    let repository = loaded.map_err(|error| explain(&error))?;
+    let targets = repository.targets().signed.clone();
+    let expires = [
+        repository.root().signed.expires,
+        repository.timestamp().signed.expires,
+        repository.snapshot().signed.expires,
+        targets.expires,
+    ];
+    let files = seen.lock().map(|seen| seen.clone()).unwrap_or_default();
+    let catalog = Catalog {
+        version: repository.timestamp().signed.version.get(),
+        expires: expires.into_iter().min().unwrap_or(targets.expires),
+        packages: packages(&targets),
+        files,
+    };
+    Ok(Loaded { root: repository.root().clone(), targets, catalog })
+}
+
+/// What went wrong, what it means, and what to do.
+fn explain(error: &tough::error::Error) -> OriginError {
+    use std::error::Error as _;
+    use tough::error::Error;
+    let held = "what this node holds stays usable";
+    let text = match error {
+        Error::ExpiredMetadata { role, .. } => format!(
+            "the catalog has expired ({role}): run 'branchline origin renew' where its keys are, and check this machine's clock; {held}"
+        ),
+        Error::OlderMetadata { role, current_version, new_version, .. } => format!(
+            "refused a catalog that goes back ({role} from version {current_version} to {new_version}): the origin was restored from a backup, or somebody replays an old one; {held}"
+        ),
+        Error::OlderSnapshotInTimestamp { .. } | Error::SnapshotRoleRollback { .. } | Error::SnapshotRoleMissing { .. } => {
+            format!("refused a catalog that goes back: the origin was restored from a backup, or somebody replays an old one; {held}")
+        }
+        Error::VerifyMetadata { role, .. } => format!(
+            "refused a catalog that is not signed by this origin's keys ({role}): check that the --trust file belongs to this origin; {held}"
+        ),
+        Error::VerifyTrustedMetadata { .. } | Error::ParseTrustedMetadata { .. } => {
+            "the --trust file is no root of trust: give the catalog/root.json that 'branchline origin init' made".into()
+        }
+        Error::Transport { source, .. } => {
+            let cause = source.source();
+            if let Some(origin) = cause.and_then(|cause| cause.downcast_ref::<OriginError>()) {
+                if origin.is_transient() {
+                    return OriginError::Failed(format!("the catalog could not be fetched: {origin}"));
+                }
+                return OriginError::Invalid(format!("the catalog could not be fetched: {origin}"));
+            }
+            format!("refused a catalog file that was altered or cut; {held}")
+        }
+        other => format!("refused a malformed catalog ({other}); {held}"),
+    };
+    OriginError::Invalid(text)
+}
