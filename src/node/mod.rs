@@ -130,9 +130,8 @@ impl Node {
         })?;
         let limits = Limits { quota: config.cache_size.0, reserve: config.disk_reserve.0 };
         let dir = config.state_dir.clone();
-        let store = tokio::task::spawn_blocking(move || DiskStore::open(&dir, limits)).await;
+        let store = tokio::task::spawn_blocking(move || open_store(&dir, limits)).await;
         let store = store.map_err(|error| StoreError::Unusable(error.to_string()))??;
-        let store: Arc<dyn Store> = Arc::new(Arc::new(store));
         let books = Arc::new(Books::open(&config.state_dir.join("ledger")).map_err(StartError::Books)?);
         let origin = Origin::open(&config.origin)?;
         let keeper = Keeper::open(&config.state_dir.join("catalog"), config.trust.clone()).await?;
@@ -216,6 +215,16 @@ impl Node {
     pub fn books(&self) -> &Books {
         &self.inner.books
     }
+}
+
+/// Opens the store, and hashes what was not complete when it was last used: later the event loop
+/// would have to wait for that.
+fn open_store(dir: &std::path::Path, limits: Limits) -> Result<Arc<dyn Store>, StoreError> {
+    let store: Arc<dyn Store> = Arc::new(Arc::new(DiskStore::open(dir, limits)?));
+    for partial in store.list().iter().filter(|held| !held.complete) {
+        store.get(&partial.blob);
+    }
+    Ok(store)
 }
 
 /// How long others have to appear before this node pulls. Multicast answers within milliseconds;

@@ -4,7 +4,7 @@
 //! from any peer, or from this node's own disk. The [`Keeper`](super::Keeper) holds the newest that it has
 //! verified, with the raw files, to hand on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -38,7 +38,9 @@ pub struct Catalog {
     pub version: u64,
     /// Until when it is good.
     pub expires: Timestamp,
-    pub(super) packages: BTreeMap<PackageName, BTreeMap<Version, Published>>,
+    packages: BTreeMap<PackageName, BTreeMap<Version, Published>>,
+    /// Looked up for every transfer.
+    labels: HashMap<BlobId, String>,
     pub(super) files: BTreeMap<String, Bytes>,
 }
 
@@ -66,6 +68,21 @@ pub enum Unresolved {
 }
 
 impl Catalog {
+    pub(super) fn new(
+        version: u64,
+        expires: Timestamp,
+        packages: BTreeMap<PackageName, BTreeMap<Version, Published>>,
+        files: BTreeMap<String, Bytes>,
+    ) -> Self {
+        let mut labels = HashMap::new();
+        for (name, versions) in &packages {
+            for (version, it) in versions {
+                labels.entry(it.blob).or_insert_with(|| format!("{name}@{version}"));
+            }
+        }
+        Self { version, expires, packages, labels, files }
+    }
+
     /// Every version, by name.
     pub fn packages(&self) -> impl Iterator<Item = (&PackageName, &Version, &Published)> {
         self.packages
@@ -75,8 +92,7 @@ impl Catalog {
 
     /// The first version that is this blob, as `NAME@VERSION`.
     pub fn label_of(&self, blob: &BlobId) -> Option<String> {
-        let found = self.packages().find(|(_, _, it)| it.blob == *blob);
-        found.map(|(name, version, _)| format!("{name}@{version}"))
+        self.labels.get(blob).cloned()
     }
 
     /// Whether it is past its time.

@@ -126,12 +126,9 @@ pub(super) async fn load(
         targets.expires,
     ];
     let files = seen.lock().map(|seen| seen.clone()).unwrap_or_default();
-    let catalog = Catalog {
-        version: repository.timestamp().signed.version.get(),
-        expires: expires.into_iter().min().unwrap_or(targets.expires),
-        packages: packages(&targets),
-        files,
-    };
+    let version = repository.timestamp().signed.version.get();
+    let expires = expires.into_iter().min().unwrap_or(targets.expires);
+    let catalog = Catalog::new(version, expires, packages(&targets), files);
     Ok(Loaded { root: repository.root().clone(), targets, catalog })
 }
 
