@@ -94,8 +94,8 @@ impl Relay {
         for attempt in 0..TRIES {
             let members = members(&self.node, &self.manifest.blob());
             let fetched = match members.get(attempt % members.len().max(1)) {
-                Some(&member) => self.from_member(member, &indices).await,
-                None => self.from_origin(first).await,
+                Some(&member) => self.ask_member(member, &indices).await,
+                None => self.read_origin(first).await,
             };
             match fetched {
                 Ok(ready) => return Ok(ready),
@@ -106,7 +106,7 @@ impl Relay {
         Err(ReadError::Failed(why))
     }
 
-    async fn from_member(
+    async fn ask_member(
         &self,
         member: NodeId,
         indices: &[u32],
@@ -141,7 +141,7 @@ impl Relay {
     }
 
     /// One chunk from the origin: slow, but only for a node that is alone and has no room.
-    async fn from_origin(&self, index: u32) -> Result<VecDeque<(u32, Source, Bytes)>, String> {
+    async fn read_origin(&self, index: u32) -> Result<VecDeque<(u32, Source, Bytes)>, String> {
         let missing = || "the manifest names no such chunk".to_owned();
         let chunk = *self.manifest.chunk(index).ok_or_else(missing)?;
         let pack = self.manifest.packs().get(chunk.pack as usize).ok_or_else(missing)?;

@@ -51,8 +51,11 @@ def rss(pid):
 def idle(clients, seconds=30):
     with Site(clients) as site:
         site.publish(payload(site.dir / "p", 1 << 20), "1")
-        site.start_all()
-        site.wait(lambda: len(site.api(site.hosts[0], "peers") or []) == clients - 1, what="full mesh")
+        site.start_all(settle=False)
+        began = time.monotonic()
+        for host in site.hosts:
+            site.wait(lambda: len(site.api(host, "peers") or []) == clients - 1, what="full mesh")
+        mesh = time.monotonic() - began
         time.sleep(8)
         lab.zero()
         pids = [agent.pid for agent in site.agents.values()]
@@ -61,7 +64,7 @@ def idle(clients, seconds=30):
         share = [(cpu(pid) - before[pid]) / seconds * 100 for pid in pids]
         memory = [rss(pid) for pid in pids]
         lan = [sum(lab.hosts()[host]) / seconds for host in site.hosts]
-        print(dict(clients=clients, rss_mb_max=round(max(memory), 1), cpu_percent_max=round(max(share), 2),
+        print(dict(clients=clients, mesh_s=round(mesh, 2), rss_mb_max=round(max(memory), 1), cpu_percent_max=round(max(share), 2),
                    cpu_percent_mean=round(sum(share) / len(share), 2), lan_bytes_per_s=round(max(lan)),
                    wan_bytes=sum(lab.wan()[1])))
 

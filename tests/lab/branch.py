@@ -3,7 +3,7 @@
 Used by scenarios.py (tests) and bench.py (measurements). Everything runs as real processes in
 network namespaces; the payload is a file of the caller's, or bytes made for the purpose.
 """
-import contextlib, hashlib, json, os, shutil, signal, subprocess, tempfile, time
+import contextlib, hashlib, json, os, shutil, signal, subprocess, tempfile, threading, time
 from pathlib import Path
 
 import lab
@@ -123,20 +123,26 @@ class Site:
 
 def fetch(site, hosts, version, gap=0.0, timeout=300, name="demo"):
     """All hosts' clients fetch; returns the seconds of each from its own start, and of the last from the first's."""
-    began, running, took = time.monotonic(), [], {}
+    began, waiting, took, failed = time.monotonic(), [], {}, []
+
+    def wait(host, start, process):
+        try:
+            if process.wait(timeout):
+                failed.append(f"{host}: {(site.dir / f'get-{host}.log').read_text()[-500:]}")
+            took[host] = time.monotonic() - start
+        except subprocess.TimeoutExpired:
+            failed.append(f"{host} is not done after {timeout} s")
+
     for host in hosts:
-        running.append((host, time.monotonic(), *site.get(host, version, name)))
+        process, _ = site.get(host, version, name)
+        waiting.append(threading.Thread(target=wait, args=(host, time.monotonic(), process)))
+        waiting[-1].start()
         if gap:
             time.sleep(gap)
-    while len(took) < len(hosts):
-        for host, start, process, target in running:
-            if host not in took and process.poll() is not None:
-                took[host] = time.monotonic() - start
-                if process.returncode:
-                    raise RuntimeError(f"{host}: {(site.dir / f'get-{host}.log').read_text()[-500:]}")
-        if time.monotonic() - began > timeout:
-            raise RuntimeError(f"not done after {timeout} s: {sorted(set(hosts) - set(took))}")
-        time.sleep(0.01)
+    for thread in waiting:
+        thread.join()
+    if failed:
+        raise RuntimeError("; ".join(failed))
     return took, time.monotonic() - began
 
 
