@@ -168,6 +168,20 @@ impl Ledger {
         }
     }
 
+    /// A client was handed bytes of this arrival before it was entered: they were taken for held.
+    pub fn reclaim(&mut self, arrival: &mut Arrival, bytes: u64) {
+        let totals = &mut self.row(&arrival.key).totals;
+        let fetched = bytes.min(arrival.left).min(totals.local);
+        let (now, before) = match arrival.source {
+            Source::Wan => (&mut totals.wan, &mut totals.preloaded_wan),
+            Source::Peer => (&mut totals.peer, &mut totals.preloaded_peer),
+        };
+        *now += fetched;
+        *before -= fetched;
+        totals.local -= fetched;
+        arrival.left -= fetched;
+    }
+
     /// Bytes were read from a WAN connection.
     pub fn wire(&mut self, key: &RowKey, reason: WanReason, bytes: u64) {
         if bytes > 0 {
@@ -239,6 +253,7 @@ mod tests {
                 match what {
                     0 => { arrivals.push(ledger.arrived(key(hour), Source::Wan, bytes)); came += bytes; }
                     1 => { arrivals.push(ledger.arrived(key(hour), Source::Peer, bytes)); came += bytes; }
+                    2 if bytes % 3 == 0 => if let Some(arrival) = arrivals.last_mut() { ledger.reclaim(arrival, bytes) },
                     2 => { ledger.delivered(&key(hour), arrivals.last_mut(), bytes); handed += bytes; }
                     _ => { ledger.delivered(&key(hour), None, bytes); handed += bytes; }
                 }

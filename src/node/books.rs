@@ -19,6 +19,9 @@ struct State {
     ledger: Ledger,
     /// Chunks that came while a client was reading their blob, and that it was not handed yet.
     arrivals: HashMap<BlobId, HashMap<u32, Arrival>>,
+    /// Bytes that a client was handed of chunks that had not been booked: those that were held, and
+    /// those that a reader found on the disk before they were booked here.
+    early: HashMap<BlobId, HashMap<u32, u64>>,
 }
 
 /// The node's books.
@@ -68,7 +71,7 @@ impl Books {
             .flatten()
             .filter_map(|(key, row)| Some((decode(&key)?, serde_json::from_slice::<Row>(&row).ok()?)));
         let ledger = Ledger::restore(rows);
-        Ok(Self { state: Mutex::new(State { ledger, arrivals: HashMap::new() }), db })
+        Ok(Self { state: Mutex::new(State { ledger, ..State::default() }), db })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -94,7 +97,11 @@ impl Books {
         read: bool,
     ) {
         let mut state = self.state();
-        let arrival = state.ledger.arrived(row_key(label), source, bytes);
+        let state = &mut *state;
+        let mut arrival = state.ledger.arrived(row_key(label), source, bytes);
+        if let Some(early) = state.early.get_mut(&blob).and_then(|early| early.remove(&chunk)) {
+            state.ledger.reclaim(&mut arrival, early);
+        }
         if read {
             state.arrivals.entry(blob).or_default().insert(chunk, arrival);
         }
@@ -111,12 +118,17 @@ impl Books {
         let mut state = self.state();
         let state = &mut *state;
         let arrival = state.arrivals.get_mut(blob).and_then(|arrivals| arrivals.get_mut(&chunk));
+        if arrival.is_none() {
+            *state.early.entry(*blob).or_default().entry(chunk).or_default() += bytes;
+        }
         state.ledger.delivered(&row_key(label), arrival, bytes);
     }
 
     /// No client reads this blob any more, or yet: what came before was held before.
     pub(super) fn settle(&self, blob: &BlobId) {
-        self.state().arrivals.remove(blob);
+        let mut state = self.state();
+        state.arrivals.remove(blob);
+        state.early.remove(blob);
     }
 
     /// The rows of the last so many hours (all, if `None`).
