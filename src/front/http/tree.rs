@@ -41,7 +41,7 @@ pub fn router(root: PathBuf, limit: Option<Rate>) -> Router {
 /// Only plain names: neither `..` nor anything hidden nor encoded leaves the tree.
 fn path_of(tree: &Tree, path: &str) -> Option<PathBuf> {
     let mut target = (*tree.root).clone();
-    for part in path.trim_start_matches('/').split('/') {
+    for part in path.strip_prefix('/')?.split('/') {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-+~".contains(c);
         if part.is_empty() || part.starts_with('.') || !part.chars().all(plain) {
             return None;
