@@ -84,8 +84,11 @@ impl Site {
             }
             self.nameless[index].2 = now + REDIAL[2];
             let options = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
-            self.dialing.insert(options.connection_id(), index);
-            self.swarm.dial(options).ok();
+            let id = options.connection_id();
+            self.dialing.insert(id, index);
+            if self.swarm.dial(options).is_err() {
+                self.dialing.remove(&id); // no event follows
+            }
         }
     }
 

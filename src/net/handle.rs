@@ -104,7 +104,10 @@ impl Net {
     /// Says something to a member. One that does not listen any more is let go.
     pub fn send(&self, to: &NodeId, message: &Message) {
         let Some(member) = self.member(to) else { return };
-        if member.control.try_send(control::encode_flight(message)).is_err() {
+        // A closed queue is a connection that is going: its end is told by itself.
+        if let Err(mpsc::error::TrySendError::Full(_)) =
+            member.control.try_send(control::encode_flight(message))
+        {
             tracing::warn!(node = %to, "does not read what it is told; disconnecting");
             self.orders.try_send(Order::Drop(member.opener.peer)).ok();
         }

@@ -39,6 +39,7 @@ impl Site {
                 let listening = reachable(&hello.addresses, &connection.address);
                 connection.hello = Some(hello);
                 self.learn(peer, listening);
+                self.close_doubles(peer);
                 self.refresh_member(peer);
                 self.introduce(id);
             }

@@ -282,7 +282,6 @@ impl Site {
         };
         self.speak_on(&connection, queue);
         self.connections.insert(id, connection);
-        self.close_doubles(peer);
     }
 
     /// Opens the control stream and writes to it until the connection ends.
@@ -304,9 +303,10 @@ impl Site {
         });
     }
 
-    fn close_doubles(&mut self, peer: PeerId) {
-        let of_peer = |connection: &&Connection| connection.peer == peer;
-        if !self.connections.values().filter(of_peer).any(|connection| connection.preferred) {
+    /// Closes this end's other connections to a peer, once the one to keep has been introduced.
+    pub(super) fn close_doubles(&mut self, peer: PeerId) {
+        let keeps = |it: &Connection| it.peer == peer && it.preferred && it.hello.is_some();
+        if !self.connections.values().any(keeps) {
             return;
         }
         let doubles: Vec<ConnectionId> = self

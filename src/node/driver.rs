@@ -14,7 +14,6 @@ use crate::core::flight::{self, Coordinator, Effect, Failure, FailureKind, Fligh
 use crate::core::id::{BlobId, NodeId};
 use crate::core::manifest::Manifest;
 use crate::core::pace::Pace;
-use crate::core::swarm::BatchEnd;
 use crate::net::Event;
 use crate::origin::Origin;
 use crate::store::{Blob, Store, StoreError};
@@ -128,7 +127,9 @@ impl Driver {
             Effect::FetchManifest { blob, manifest, from } => self.fetch_manifest(blob, manifest, from),
             Effect::FetchWan { blob, run, chunks, reason } => {
                 tracing::debug!(%blob, run, chunks = chunks.len(), reason = reason.as_str(), "pulling over the WAN");
-                let (Some(handle), Ok(wan)) = (self.blob(&blob), self.wan(blob)) else { return };
+                let (Some(handle), Ok(wan)) = (self.blob(&blob), self.wan(blob)) else {
+                    return self.unwritable(blob);
+                };
                 let order = wan::Run { blob, run, chunks, reason };
                 let work = wan::pull(self.node.clone(), wan, handle, order, self.pace.clone());
                 let abort = self.tasks.spawn(work);
@@ -142,7 +143,7 @@ impl Driver {
                 }
             }
             Effect::FetchPeer { blob, batch, source, chunks } => {
-                let Some(handle) = self.blob(&blob) else { return };
+                let Some(handle) = self.blob(&blob) else { return self.unwritable(blob) };
                 let work = peers::fetch(self.node.clone(), handle, batch, source, chunks);
                 let abort = self.tasks.spawn(work);
                 let fetches = &mut self.running.entry(blob).or_default().fetches;
@@ -166,6 +167,13 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// The blob's file has gone from under us. What follows is polled by whoever performs effects.
+    fn unwritable(&mut self, blob: BlobId) {
+        let store = self.node.inner.store.clone();
+        let input = Input::Unwritable { blob, why: "its file is gone from the store".into() };
+        self.coordinator.handle(Instant::now(), input, &Disk(&*store));
     }
 
     fn blob(&mut self, blob: &BlobId) -> Option<Arc<dyn Blob>> {
@@ -237,9 +245,6 @@ async fn open(node: &Node, manifest: Arc<Manifest>) -> Result<(Arc<Manifest>, Ch
 pub(super) fn local_failure(error: &StoreError) -> Failure {
     Failure { why: error.to_string(), kind: FailureKind::Local }
 }
-
-/// A batch that could not be written says that of this node, not of its source.
-pub(super) const UNWRITTEN: BatchEnd = BatchEnd::Busy;
 
 impl Node {
     /// How the ledger calls a blob.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::driver::UNWRITTEN;
 use super::{Node, blocking};
 use crate::core::chunkset::ChunkSet;
 use crate::core::flight::{Failure, FailureKind, Input};
@@ -94,11 +93,12 @@ async fn fetch_batch(
         match blocking(move || target.write(index, &content)).await {
             Some(Ok(places)) => node.stored(id, &label, Source::Peer, &manifest, &places, index).await,
             Some(Err(StoreError::WrongHash(_))) => return Ok(BatchEnd::Lied),
+            // That says something of this node, and nothing of its source.
             Some(Err(error)) => {
-                tracing::warn!(%error, "a chunk could not be stored");
-                return Ok(UNWRITTEN);
+                node.inner.inputs.send(Input::Unwritable { blob: id, why: error.to_string() }).await.ok();
+                return Ok(BatchEnd::Busy);
             }
-            None => return Ok(UNWRITTEN),
+            None => return Ok(BatchEnd::Busy),
         }
     }
     answer.done();

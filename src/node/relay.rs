@@ -1,7 +1,7 @@
 //! Passing a blob through to a client of this node when there is no room to keep it.
 //!
 //! A member is asked for each chunk, and gets it first if it has to: so the WAN still carries one
-//! copy. Without members the origin is read directly. Every chunk is verified here, as always.
+//! copy. Without members, or when none of them can, the origin is read directly. Every chunk is verified here, as always.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const LINGER: Duration = Duration::from_secs(8);
 /// Tries for one batch, each with the next member, before the client is told.
 const TRIES: usize = 8;
+/// Of them, so many go to the origin even though there are members.
+const LAST_TRIES: usize = 2;
 
 /// One client's way around the store.
 pub(super) struct Relay {
@@ -93,9 +95,11 @@ impl Relay {
         let mut why = String::new();
         for attempt in 0..TRIES {
             let members = members(&self.node, &self.manifest.blob());
+            // When no member could, the origin is the last resort.
             let fetched = match members.get(attempt % members.len().max(1)) {
-                Some(&member) => self.ask_member(member, &indices).await,
-                None => self.read_origin(first).await,
+                Some(&member) if attempt + LAST_TRIES < TRIES => self.ask_member(member, &indices).await,
+                None => self.read_origin(first, WanReason::Cold).await,
+                Some(_) => self.read_origin(first, WanReason::NoPeer).await,
             };
             match fetched {
                 Ok(ready) => return Ok(ready),
@@ -141,7 +145,11 @@ impl Relay {
     }
 
     /// One chunk from the origin: slow, but only for a node that is alone and has no room.
-    async fn read_origin(&self, index: u32) -> Result<VecDeque<(u32, Source, Bytes)>, String> {
+    async fn read_origin(
+        &self,
+        index: u32,
+        reason: WanReason,
+    ) -> Result<VecDeque<(u32, Source, Bytes)>, String> {
         let missing = || "the manifest names no such chunk".to_owned();
         let chunk = *self.manifest.chunk(index).ok_or_else(missing)?;
         let pack = self.manifest.packs().get(chunk.pack as usize).ok_or_else(missing)?;
@@ -151,7 +159,7 @@ impl Relay {
         while let Some(piece) = stream.next().await {
             stored.extend_from_slice(&piece.map_err(|error| error.to_string())?);
         }
-        self.wan.bill(&self.node, WanReason::Cold);
+        self.wan.bill(&self.node, reason);
         let content = if chunk.stored < chunk.length {
             let unpacked = blocking(move || zstd::bulk::decompress(&stored, chunk.length as usize)).await;
             unpacked.and_then(Result::ok).unwrap_or_default().into()
@@ -188,10 +196,10 @@ impl Node {
         while !held() && ticket.news.borrow().end.as_ref().is_none_or(Result::is_ok) {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || tokio::time::timeout(left, ticket.news.changed()).await.is_err() {
-                return;
+                break;
             }
         }
-        // The next request follows soon: the flight goes on until then.
+        // Here or still on its way, the next request follows soon: the flight goes on until then.
         tokio::spawn(async move {
             tokio::time::sleep(LINGER).await;
             drop(ticket);

@@ -40,6 +40,10 @@ impl Keeper {
             current: Mutex::default(),
             loading: tokio::sync::Mutex::default(),
         };
+        // A crash between the two renames of an update: what was kept has the other name.
+        if !keeper.kept().exists() {
+            fs::rename(keeper.dir.join("old"), keeper.kept()).ok();
+        }
         let files = read_files(&keeper.kept());
         if !files.is_empty() {
             let fetch = Fetch::Files(Arc::new(files));
@@ -174,6 +178,19 @@ mod tests {
         assert_eq!(keeper.current().map(|catalog| catalog.version), Some(version));
         publish::renew(&origin, &keys).await.expect("own keys");
         assert!(keeper.refresh(Fetch::Origin(origin)).await.expect("renewed").expires > Timestamp::now());
+    }
+
+    #[tokio::test]
+    async fn a_crash_in_mid_update_keeps_the_catalog_and_its_protection() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (origin, _keys, trust) = origin(dir.path()).await;
+        let kept = dir.path().join("kept");
+        let keeper = Keeper::open(&kept, trust.clone()).await.expect("a folder");
+        let version = keeper.refresh(Fetch::Origin(origin)).await.expect("good").version;
+        fs::rename(kept.join("kept"), kept.join("old")).expect("own folder");
+        let keeper = Keeper::open(&kept, trust).await.expect("a folder");
+        assert_eq!(keeper.current().map(|catalog| catalog.version), Some(version));
+        assert!(kept.join("kept/protect/timestamp.json").exists());
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod catalog;
 mod client;
+mod enter;
 mod keeper;
 pub mod keys;
 pub mod meter;

@@ -146,6 +146,32 @@ fn a_damaged_index_is_rebuilt_and_damaged_files_are_healed() {
 }
 
 #[test]
+fn many_blobs_do_not_keep_their_files_open() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = disk(dir.path());
+    let manifests: Vec<_> =
+        (0..=255u8).map(|a| manifest(&[a])).chain((0..50).map(|a| manifest(&[a, 77]))).collect();
+    for manifest in &manifests {
+        let seeds: Vec<u8> = (0..=255)
+            .filter(|&s| manifest.chunks().iter().any(|c| c.id == ChunkId::of(&content(s))))
+            .collect();
+        let blob = store.open(manifest).expect("room");
+        seeds.iter().for_each(|&seed| {
+            let index =
+                manifest.chunks().iter().position(|c| c.id == ChunkId::of(&content(seed))).expect("its own");
+            blob.write(index as u32, &content(seed)).expect("right");
+        });
+        blob.finish().expect("complete");
+    }
+    let blobs = dir.path().join("blobs");
+    let open = std::fs::read_dir("/proc/self/fd").expect("Linux").flatten();
+    let open =
+        open.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|path| path.starts_with(&blobs))).count();
+    assert!((1..=256).contains(&open), "{open} files are open");
+    assert_eq!(store.get(&manifests[0].blob()).expect("closed, not gone").read(0).expect("held"), content(0));
+}
+
+#[test]
 fn a_blob_without_its_manifest_is_dropped() {
     let dir = tempfile::tempdir().expect("a folder");
     let whole = manifest(&[1]);

@@ -12,6 +12,9 @@ use crate::core::evict::{self, Candidate, Room};
 use crate::core::id::{BlobId, ManifestId};
 use crate::core::manifest::Manifest;
 
+/// Blob files that stay open though nobody uses them: what was verified of them is remembered.
+const MAX_OPEN: usize = 256;
+
 /// What the store may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -179,7 +182,9 @@ impl DiskStore {
         let entry = entries.entry(id).or_insert(Entry { size, complete, record, open: None });
         entry.record.last_used = record.last_used;
         // Two callers may have opened it at once: the first one's file is everybody's.
-        entry.open.get_or_insert(blob).clone()
+        let open = entry.open.get_or_insert(blob).clone();
+        close_idle(&mut entries);
+        open
     }
 
     fn open_known(&self, blob: &BlobId) -> Option<Arc<BlobFile>> {
@@ -198,6 +203,22 @@ impl DiskStore {
             tracing::warn!(%blob, %error, "could not be finished; tried again at the next opening");
         }
         Some(file)
+    }
+}
+
+/// Keeps the number of open files bounded: closes those that nobody uses, oldest first.
+fn close_idle(entries: &mut HashMap<BlobId, Entry>) {
+    let open = entries.values().filter(|entry| entry.open.is_some()).count();
+    let mut idle: Vec<(u64, BlobId)> = entries
+        .iter()
+        .filter(|(_, entry)| entry.open.is_some() && !in_use(entry))
+        .map(|(blob, entry)| (entry.record.last_used, *blob))
+        .collect();
+    idle.sort_unstable();
+    for (_, blob) in idle.into_iter().take(open.saturating_sub(MAX_OPEN)) {
+        if let Some(entry) = entries.get_mut(&blob) {
+            entry.open = None;
+        }
     }
 }
 
