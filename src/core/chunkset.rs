@@ -106,7 +106,14 @@ impl ChunkSet {
 
     /// The indices in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.words.iter().enumerate().flat_map(|(at, &word)| {
+        self.iter_from(0)
+    }
+
+    /// The indices from this one on, in order.
+    pub fn iter_from(&self, first: u32) -> impl Iterator<Item = u32> + '_ {
+        let skip = first as usize / 64;
+        self.words.iter().enumerate().skip(skip).flat_map(move |(at, &word)| {
+            let word = if at == skip { word & (!0 << (first % 64)) } else { word };
             std::iter::successors(Some(word), |rest| Some(rest & rest.wrapping_sub(1)))
                 .take_while(|&rest| rest != 0)
                 .map(move |rest| at as u32 * 64 + rest.trailing_zeros())
@@ -189,6 +196,8 @@ mod tests {
             }
             prop_assert_eq!(set.len() as usize, model.len());
             prop_assert!(set.iter().eq(model.iter().copied()));
+            let from = model.len() as u32;
+            prop_assert!(set.iter_from(from).eq(model.range(from..).copied()));
             prop_assert_eq!(ChunkSet::from_spans(&set.to_spans()), Some(set));
         }
 

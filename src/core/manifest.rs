@@ -77,6 +77,8 @@ pub struct Manifest {
     packs: Vec<PackId>,
     /// Index -> the first index with the same content; only for chunks that occur again.
     repeats: HashMap<u32, u32>,
+    /// The first index -> all of them, in order; only for chunks that occur again.
+    places: HashMap<u32, Vec<u32>>,
     encoded: Bytes,
 }
 
@@ -140,16 +142,18 @@ impl Manifest {
         }
         let mut first = HashMap::with_capacity(chunks.len());
         let mut repeats = HashMap::new();
+        let mut places: HashMap<u32, Vec<u32>> = HashMap::new();
         for (index, chunk) in (0..).zip(&chunks) {
             match *first.entry(chunk.id).or_insert(index) {
                 earlier if earlier == index => {}
                 earlier if chunks[earlier as usize].length == chunk.length => {
                     repeats.insert(index, earlier);
+                    places.entry(earlier).or_insert_with(|| vec![earlier]).push(index);
                 }
                 _ => return Err(malformed("one chunk has two lengths")),
             }
         }
-        Ok(Self { id: found, blob, sha256, size: message.size, chunks, packs, repeats, encoded })
+        Ok(Self { id: found, blob, sha256, size: message.size, chunks, packs, repeats, places, encoded })
     }
 
     /// The name of this manifest.
@@ -199,21 +203,24 @@ impl Manifest {
 
     /// All indices with the content of this one, itself included.
     pub fn places(&self, index: u32) -> Vec<u32> {
-        if self.repeats.is_empty() {
-            return vec![index];
-        }
         let first = self.repeats.get(&index).copied().unwrap_or(index);
-        let mut places: Vec<u32> =
-            self.repeats.iter().filter(|(_, to)| **to == first).map(|(&from, _)| from).collect();
-        places.push(first);
-        places.sort_unstable();
-        places
+        self.places.get(&first).cloned().unwrap_or_else(|| vec![first])
     }
 
     /// The index of the chunk that holds this byte of the blob; `None` beyond its end.
     pub fn chunk_at(&self, offset: u64) -> Option<u32> {
         let index = self.chunks.partition_point(|chunk| chunk.range().end <= offset);
         (index < self.chunks.len()).then_some(index as u32)
+    }
+
+    /// The chunks that these bytes of the blob are of, and how many bytes of each.
+    pub fn pieces(&self, bytes: Range<u64>) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let Range { start, end } = bytes;
+        let first = self.chunk_at(start).unwrap_or(self.count());
+        let chunks = (first..self.count()).map_while(|index| Some((index, self.chunk(index)?.range())));
+        chunks
+            .take_while(move |(_, place)| place.start < end)
+            .map(move |(index, place)| (index, place.end.min(end) - place.start.max(start)))
     }
 
     /// The bytes that [`Manifest::decode`] reads.

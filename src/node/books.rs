@@ -86,42 +86,48 @@ impl Books {
         self.state().ledger.duplicate(&row_key(label), bytes);
     }
 
-    /// A verified chunk came; `read` says that a client waits for its blob.
+    /// Verified chunks came, of these lengths; `read` says that a client waits for their blob.
     pub(super) fn arrived(
         &self,
         blob: BlobId,
-        chunk: u32,
         label: &str,
         source: Source,
-        bytes: u64,
+        chunks: impl Iterator<Item = (u32, u64)>,
         read: bool,
     ) {
+        let key = row_key(label);
         let mut state = self.state();
         let state = &mut *state;
-        let mut arrival = state.ledger.arrived(row_key(label), source, bytes);
-        if let Some(early) = state.early.get_mut(&blob).and_then(|early| early.remove(&chunk)) {
-            state.ledger.reclaim(&mut arrival, early);
-        }
-        if read {
-            state.arrivals.entry(blob).or_default().insert(chunk, arrival);
+        for (chunk, bytes) in chunks {
+            let mut arrival = state.ledger.arrived(key.clone(), source, bytes);
+            if let Some(early) = state.early.get_mut(&blob).and_then(|early| early.remove(&chunk)) {
+                state.ledger.reclaim(&mut arrival, early);
+            }
+            if read {
+                state.arrivals.entry(blob).or_default().insert(chunk, arrival);
+            }
         }
     }
 
     /// Bytes came and were handed to a client, without being kept.
     pub(super) fn passed(&self, blob: BlobId, chunk: u32, label: &str, source: Source, bytes: u64) {
-        self.arrived(blob, chunk, label, source, bytes, true);
-        self.delivered(&blob, chunk, label, bytes);
+        self.arrived(blob, label, source, std::iter::once((chunk, bytes)), true);
+        self.delivered(&blob, label, std::iter::once((chunk, bytes)));
     }
 
-    /// A client was handed bytes of a chunk.
-    pub(super) fn delivered(&self, blob: &BlobId, chunk: u32, label: &str, bytes: u64) {
+    /// A client was handed so many bytes of each of these chunks.
+    pub(super) fn delivered(&self, blob: &BlobId, label: &str, pieces: impl Iterator<Item = (u32, u64)>) {
+        let key = row_key(label);
         let mut state = self.state();
         let state = &mut *state;
-        let arrival = state.arrivals.get_mut(blob).and_then(|arrivals| arrivals.get_mut(&chunk));
-        if arrival.is_none() {
-            *state.early.entry(*blob).or_default().entry(chunk).or_default() += bytes;
+        let mut arrivals = state.arrivals.get_mut(blob);
+        for (chunk, bytes) in pieces {
+            let arrival = arrivals.as_mut().and_then(|arrivals| arrivals.get_mut(&chunk));
+            if arrival.is_none() {
+                *state.early.entry(*blob).or_default().entry(chunk).or_default() += bytes;
+            }
+            state.ledger.delivered(&key, arrival, bytes);
         }
-        state.ledger.delivered(&row_key(label), arrival, bytes);
     }
 
     /// No client reads this blob any more, or yet: what came before was held before.
@@ -189,10 +195,10 @@ mod tests {
         let books = Books::open(&path).expect("a fresh folder");
         let blob = BlobId::of(b"b");
         books.wire("p@1", WanReason::Cold, 110);
-        books.arrived(blob, 0, "p@1", Source::Wan, 100, true);
-        books.delivered(&blob, 0, "p@1", 100);
+        books.arrived(blob, "p@1", Source::Wan, [(0, 100)].into_iter(), true);
+        books.delivered(&blob, "p@1", [(0, 100)].into_iter());
         books.settle(&blob);
-        books.delivered(&blob, 0, "p@1", 50);
+        books.delivered(&blob, "p@1", [(0, 50)].into_iter());
         books.flush();
         let before = books.totals();
         drop(books);

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::wan::WanFlight;
 use super::{Node, blocking, peers, wan};
@@ -26,7 +27,9 @@ const BURST: usize = 64;
 struct Running {
     wan: Option<Arc<WanFlight>>,
     runs: Vec<AbortHandle>,
-    fetches: Vec<AbortHandle>,
+    manifest: Option<AbortHandle>,
+    /// Batches under way, by number.
+    batches: HashMap<u64, CancellationToken>,
     blob: Option<Arc<dyn Blob>>,
 }
 
@@ -103,8 +106,14 @@ impl Driver {
     }
 
     fn handle(&mut self, input: Input) {
-        if let Input::Stored { blob, .. } = &input {
-            self.node.inner.live.came(blob);
+        match &input {
+            Input::Stored { blob, .. } => self.node.inner.live.came(blob),
+            Input::PeerEnded { blob, batch, .. } => {
+                if let Some(running) = self.running.get_mut(blob) {
+                    running.batches.remove(batch);
+                }
+            }
+            _ => {}
         }
         let store = self.node.inner.store.clone();
         self.coordinator.handle(Instant::now(), input, &Disk(&*store));
@@ -144,11 +153,15 @@ impl Driver {
             }
             Effect::FetchPeer { blob, batch, source, chunks } => {
                 let Some(handle) = self.blob(&blob) else { return self.unwritable(blob) };
-                let work = peers::fetch(self.node.clone(), handle, batch, source, chunks);
-                let abort = self.tasks.spawn(work);
-                let fetches = &mut self.running.entry(blob).or_default().fetches;
-                fetches.retain(|fetch| !fetch.is_finished());
-                fetches.push(abort);
+                let abort = CancellationToken::new();
+                self.running.entry(blob).or_default().batches.insert(batch, abort.clone());
+                let chunks = chunks.into_iter().collect();
+                let order = peers::Order { batch, source, chunks, abort };
+                self.tasks.spawn(peers::fetch(self.node.clone(), handle, order));
+            }
+            Effect::AbortPeer { blob, batch } => {
+                let batch = self.running.get(&blob).and_then(|running| running.batches.get(&batch));
+                batch.inspect(|batch| batch.cancel());
             }
             Effect::Duplicate { blob, bytes } => {
                 self.node.inner.books.duplicate(&self.node.label(&blob), bytes)
@@ -163,7 +176,9 @@ impl Driver {
             Effect::Over { blob } => {
                 self.finish(blob);
                 if let Some(running) = self.running.remove(&blob) {
-                    running.runs.iter().chain(&running.fetches).for_each(AbortHandle::abort);
+                    running.runs.iter().chain(&running.manifest).for_each(AbortHandle::abort);
+                    // A batch ends by itself: what it has read is stored first.
+                    running.batches.values().for_each(CancellationToken::cancel);
                 }
             }
         }
@@ -226,7 +241,7 @@ impl Driver {
             node.inner.inputs.send(Input::Manifest { blob, result }).await.ok();
         };
         let abort = self.tasks.spawn(work);
-        self.running.entry(blob).or_default().fetches.push(abort);
+        self.running.entry(blob).or_default().manifest = Some(abort);
     }
 }
 

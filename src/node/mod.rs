@@ -7,6 +7,7 @@
 
 pub mod books;
 pub mod catalog;
+mod dealings;
 mod driver;
 mod live;
 mod peers;
@@ -14,6 +15,7 @@ pub mod reader;
 mod relay;
 pub mod report;
 mod serve;
+mod uploads;
 mod wan;
 
 use std::net::SocketAddr;
@@ -30,11 +32,12 @@ use crate::core::flight::{self, FlightView, Input};
 use crate::core::id::{NodeId, SiteName};
 use crate::net::{self, Multiaddr, Net, NetError, SiteKey, SiteKeyError};
 use crate::origin::{Address, Keeper, Origin, OriginError};
-use crate::store::{DiskStore, Limits, Store, StoreError};
+use crate::store::{Buffer, DiskStore, Limits, Store, StoreError};
 
 use books::Books;
 use catalog::CatalogService;
 use live::Live;
+use uploads::Uploads;
 
 /// What an agent needs to know.
 #[derive(Debug, Clone)]
@@ -57,6 +60,10 @@ pub struct Config {
     pub mdns: bool,
     /// The most that this node takes from the WAN.
     pub wan_limit: Option<Rate>,
+    /// The most that this node gives to members.
+    pub upload_limit: Option<Rate>,
+    /// Answers to members at a time.
+    pub upload_slots: usize,
     /// The most that the cache takes.
     pub cache_size: Size,
     /// What stays free on the disk.
@@ -101,6 +108,8 @@ struct Inner {
     books: Arc<Books>,
     catalog: Arc<CatalogService>,
     live: Arc<Live>,
+    uploads: Arc<Uploads>,
+    dealings: dealings::Ledger,
     inputs: mpsc::Sender<Input>,
     views: Arc<std::sync::Mutex<Vec<FlightView>>>,
     started: Instant,
@@ -113,6 +122,8 @@ impl std::fmt::Debug for Node {
     }
 }
 
+/// A kill loses at most so much of what was used when.
+const STORE_FLUSH: Duration = Duration::from_secs(30);
 /// Inputs that wait for the driver.
 const INPUTS: usize = 1024;
 
@@ -158,6 +169,8 @@ impl Node {
                 books: books.clone(),
                 catalog: Arc::new(catalog),
                 live: Arc::default(),
+                uploads: Arc::new(Uploads::new(config.upload_slots, config.upload_limit)),
+                dealings: dealings::Ledger::default(),
                 inputs,
                 views: Arc::default(),
                 started: Instant::now(),
@@ -169,6 +182,7 @@ impl Node {
         let driver = driver::Driver::new(&node, settings, origin);
         node.keep(tokio::spawn(driver.run(queue, events)));
         node.keep(tokio::spawn(books::keep(books)));
+        node.keep(tokio::spawn(keep_store(node.inner.store.clone())));
         let catalog = node.inner.catalog.clone();
         // So that the first client need not wait for it.
         node.keep(tokio::spawn(async move { catalog.warm_up().await }));
@@ -225,6 +239,17 @@ fn open_store(dir: &std::path::Path, limits: Limits) -> Result<Arc<dyn Store>, S
         store.get(&partial.blob);
     }
     Ok(store)
+}
+
+/// Writes down now and then what the store only remembers, and lets go of idle memory.
+async fn keep_store(store: Arc<dyn Store>) {
+    let mut tick = tokio::time::interval(STORE_FLUSH);
+    loop {
+        tick.tick().await;
+        let store = store.clone();
+        blocking(move || store.flush()).await;
+        Buffer::release();
+    }
 }
 
 /// How long others have to appear before this node pulls. Multicast answers within milliseconds;

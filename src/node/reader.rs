@@ -3,7 +3,6 @@
 //! A reader waits for chunks to be in the store, verified; it does not care who brings them. If
 //! its client goes away it takes itself out of the flight, and nobody else.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +15,11 @@ use super::relay::Relay;
 use super::{Node, blocking};
 use crate::core::flight::{FailureKind, Input};
 use crate::core::id::BlobId;
-use crate::store::{Blob, StoreError};
+use crate::core::manifest::Manifest;
+use crate::store::{Blob, PIECE, StoreError};
 
 /// A client that has been sent nothing for so long is told.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Bytes read from the disk at a time.
-const PIECE: u64 = 1 << 20;
 
 /// Why a client does not get its bytes.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +42,8 @@ pub struct Reader {
     label: String,
     ticket: Ticket,
     blob: Option<Arc<dyn Blob>>,
-    ready: VecDeque<(u32, Bytes)>,
+    /// Read, and not handed out yet; with its place in the blob, in bytes.
+    ready: (u64, Bytes),
     /// Passes bytes through, since there is no room for them here.
     relay: Option<Relay>,
 }
@@ -66,7 +65,7 @@ impl Node {
             label,
             ticket,
             blob: None,
-            ready: VecDeque::new(),
+            ready: (0, Bytes::new()),
             relay: None,
         }
     }
@@ -91,10 +90,10 @@ impl Reader {
             }
             self.find_blob().await;
             if let Some(blob) = self.blob.clone() {
-                let Some(index) = blob.manifest().chunk_at(range.start) else { return Ok(None) };
-                if let Some(bytes) = self.hand_out(&*blob, index, range) {
+                if let Some(bytes) = self.hand_out(blob.manifest(), range) {
                     return Ok(Some(bytes));
                 }
+                let Some(index) = blob.manifest().chunk_at(range.start) else { return Ok(None) };
                 if self.read_ahead(blob, index).await? {
                     continue;
                 }
@@ -112,53 +111,40 @@ impl Reader {
             return;
         }
         let (store, id) = (self.node.inner.store.clone(), self.id());
-        let found = blocking(move || {
-            store.touch(&id);
-            store.get(&id)
-        });
-        self.blob = found.await.flatten();
+        store.touch(&id);
+        self.blob = match store.at_hand(&id) {
+            Some(blob) => Some(blob),
+            None => blocking(move || store.get(&id)).await.flatten(),
+        };
     }
 
     /// Cuts the range's next bytes out of what was read ahead.
-    fn hand_out(&mut self, blob: &dyn Blob, index: u32, range: &mut Range<u64>) -> Option<Bytes> {
-        while self.ready.front().is_some_and(|(ready, _)| *ready != index) {
-            self.ready.pop_front();
-        }
-        let (_, content) = self.ready.pop_front()?;
-        let place = blob.manifest().chunk(index)?.range();
-        let start = (range.start - place.start) as usize;
-        let end = (range.end.min(place.end) - place.start) as usize;
-        let bytes = content.slice(start..end);
-        range.start += bytes.len() as u64;
-        self.node.inner.books.delivered(&self.id(), index, &self.label, bytes.len() as u64);
+    fn hand_out(&mut self, manifest: &Manifest, range: &mut Range<u64>) -> Option<Bytes> {
+        let (start, content) = &self.ready;
+        let from = range.start.checked_sub(*start).filter(|from| *from < content.len() as u64)?;
+        let to = (range.end - start).min(content.len() as u64);
+        let bytes = content.slice(from as usize..to as usize);
+        let handed = range.start..range.start + bytes.len() as u64;
+        range.start = handed.end;
+        let pieces = manifest.pieces(handed);
+        self.node.inner.books.delivered(&self.id(), &self.label, pieces);
         Some(bytes)
     }
 
     /// Reads the chunks from this one on that are there; false if not even the first one is.
     async fn read_ahead(&mut self, blob: Arc<dyn Blob>, index: u32) -> Result<bool, ReadError> {
-        let read = blocking(move || {
-            let mut ready = VecDeque::new();
-            let mut bytes = 0;
-            for at in index..blob.manifest().count() {
-                match blob.read(at) {
-                    Ok(content) => {
-                        bytes += content.len() as u64;
-                        ready.push_back((at, content));
-                    }
-                    Err(error) if ready.is_empty() => return Err(error),
-                    Err(_) => break,
-                }
-                if bytes >= PIECE {
-                    break;
-                }
-            }
-            Ok(ready)
-        });
-        let reading = Input::Reading { blob: self.id(), chunk: index };
-        self.node.inner.inputs.try_send(reading).ok();
-        match read.await {
-            Some(Ok(ready)) => {
-                self.ready = ready;
+        let start = blob.manifest().chunk(index).map_or(0, |chunk| chunk.offset);
+        if self.ticket.wants() {
+            self.node.inner.inputs.try_send(Input::Reading { blob: self.id(), chunk: index }).ok();
+        }
+        // What is in memory is not worth another thread.
+        let read = match blob.read_cached(index, PIECE as u64) {
+            Some(content) => Some(Ok(content)),
+            None => blocking(move || blob.read_run(index, PIECE as u64)).await,
+        };
+        match read {
+            Some(Ok(content)) => {
+                self.ready = (start, content);
                 Ok(true)
             }
             Some(Err(StoreError::NotHeld(_))) => Ok(false),

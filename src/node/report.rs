@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Node;
+use super::dealings::Dealings;
 use crate::core::flight::RoleView;
 use crate::core::ledger::{Row, RowKey, Totals, WanReason};
 use crate::core::wire::message::{ReportRequest, Request, request};
@@ -38,8 +39,19 @@ pub struct Status {
     pub catalog: CatalogStatus,
     /// The store.
     pub store: StoreStatus,
+    /// What members get from this node.
+    pub uploads: UploadStatus,
     /// Flights under way.
     pub flights: Vec<Flight>,
+}
+
+/// The state of the upload slots.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UploadStatus {
+    /// Answers under way.
+    pub used: usize,
+    /// The most at a time.
+    pub slots: usize,
 }
 
 /// The state of the catalog.
@@ -108,6 +120,9 @@ pub struct Peer {
     pub version: String,
     /// Seconds since it was connected.
     pub connected_s: u64,
+    /// What this node has had to do with it.
+    #[serde(flatten)]
+    pub dealings: Dealings,
 }
 
 /// One version, of `GET /api/v1/packages`.
@@ -219,6 +234,7 @@ impl Node {
                 bytes: held.iter().map(|blob| blob.size).sum(),
                 quota: self.inner.config.cache_size.0,
             },
+            uploads: UploadStatus { used: self.inner.uploads.used(), slots: self.inner.uploads.slots() },
             flights: self.flights(),
         }
     }
@@ -256,6 +272,7 @@ impl Node {
             weight: contact.hello.weight,
             version: contact.hello.version,
             connected_s: contact.since.elapsed().as_secs(),
+            dealings: self.inner.dealings.with(&contact.node),
         });
         peers.collect()
     }

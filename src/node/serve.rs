@@ -1,12 +1,13 @@
 //! Answering members: chunks, manifests, the catalog, and reports.
 
+use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use prost::Message;
-use tokio::sync::Semaphore;
 
 use super::{Later, Node, blocking};
 use crate::core::chunkset::ChunkSet;
@@ -17,23 +18,13 @@ use crate::core::wire::message::{
 use crate::net::{Reply, Serve};
 use crate::store::Blob;
 
-/// Requests for chunks that are answered at a time; more are told *busy*.
-const UPLOADS: usize = 48;
 /// The most bytes of one answer: bounds what a request can make this node read.
 const MAX_ANSWER: u64 = 16 << 20;
-/// Bytes read from the disk at a time.
-const PIECE: u64 = 1 << 20;
 
 /// The answering side; it is needed before the node is there.
+#[derive(Default)]
 pub(super) struct Server {
     node: Later<Node>,
-    uploads: Arc<Semaphore>,
-}
-
-impl Default for Server {
-    fn default() -> Self {
-        Self { node: Later::new(), uploads: Arc::new(Semaphore::new(UPLOADS)) }
-    }
 }
 
 impl Server {
@@ -58,7 +49,7 @@ impl Serve for Server {
                 return reply.header(&status(response::Status::Busy, "starting")).await;
             };
             match request.body {
-                Some(request::Body::Chunks(chunks)) => self.chunks(node, chunks, reply).await,
+                Some(request::Body::Chunks(wanted)) => chunks(node, from, wanted, reply).await,
                 Some(request::Body::Manifest(wanted)) => manifest(node, &wanted, reply).await,
                 Some(request::Body::Catalog(wanted)) => catalog(node, &wanted, reply).await,
                 Some(request::Body::Report(wanted)) => {
@@ -82,13 +73,18 @@ async fn send(reply: &mut Reply<'_>, bytes: &[u8], age_ms: u64) -> io::Result<()
     reply.bytes(bytes).await
 }
 
-fn held(node: &Node, blob: &Bytes, manifest: &Bytes) -> Option<Arc<dyn Blob>> {
+async fn held(node: &Node, blob: &Bytes, manifest: &Bytes) -> Option<Arc<dyn Blob>> {
     let (blob, manifest) = (BlobId::from_slice(blob)?, ManifestId::from_slice(manifest)?);
-    node.inner.store.get(&blob).filter(|held| held.manifest().id() == manifest)
+    let store = node.inner.store.clone();
+    let held = match store.at_hand(&blob) {
+        Some(held) => held,
+        None => blocking(move || store.get(&blob)).await??,
+    };
+    (held.manifest().id() == manifest).then_some(held)
 }
 
 async fn manifest(node: &Node, wanted: &ManifestRequest, mut reply: Reply<'_>) -> io::Result<()> {
-    match held(node, &wanted.blob, &wanted.manifest) {
+    match held(node, &wanted.blob, &wanted.manifest).await {
         Some(blob) => send(&mut reply, blob.manifest().encoded(), 0).await,
         None => reply.header(&status(response::Status::NotHeld, "")).await,
     }
@@ -103,61 +99,81 @@ async fn catalog(node: &Node, wanted: &CatalogRequest, mut reply: Reply<'_>) -> 
     }
 }
 
-impl Server {
-    async fn chunks(&self, node: &Node, wanted: Chunks, mut reply: Reply<'_>) -> io::Result<()> {
-        let Ok(_slot) = self.uploads.clone().try_acquire_owned() else {
-            return reply.header(&status(response::Status::Busy, "")).await;
-        };
-        let spans = wanted.indices.unwrap_or_default().spans;
-        let set = ChunkSet::from_spans(&spans).unwrap_or_default();
-        if wanted.fetch
-            && let (Some(blob), Some(manifest)) =
-                (BlobId::from_slice(&wanted.blob), ManifestId::from_slice(&wanted.manifest))
-        {
-            node.fetch_for_member(blob, manifest, &set).await;
+async fn chunks(node: &Node, from: NodeId, wanted: Chunks, mut reply: Reply<'_>) -> io::Result<()> {
+    let uploads = &node.inner.uploads;
+    let Some(_slot) = uploads.enter(from) else {
+        return reply.header(&status(response::Status::Busy, "")).await;
+    };
+    let spans = wanted.indices.unwrap_or_default().spans;
+    let set = ChunkSet::from_spans(&spans).unwrap_or_default();
+    if wanted.fetch
+        && let (Some(blob), Some(manifest)) =
+            (BlobId::from_slice(&wanted.blob), ManifestId::from_slice(&wanted.manifest))
+    {
+        node.fetch_for_member(blob, manifest, &set).await;
+    }
+    let blob = held(node, &wanted.blob, &wanted.manifest)
+        .await
+        .filter(|blob| !set.is_empty() && set.difference(&blob.held()).is_empty());
+    let Some(blob) = blob else {
+        return reply.header(&status(response::Status::NotHeld, "")).await;
+    };
+    let length = blob.manifest().bytes_of(set.iter());
+    if length > MAX_ANSWER {
+        return reply.header(&status(response::Status::Refused, "too much at once")).await;
+    }
+    let mut pieces = Pieces::new(blob, &set, uploads.piece());
+    // The first piece before the header: a chunk that went bad on disk is not promised.
+    let Some(mut piece) = pieces.next().await else {
+        return reply.header(&status(response::Status::NotHeld, "")).await;
+    };
+    reply.header(&Response { length, ..Response::default() }).await?;
+    loop {
+        uploads.keep_pace(piece.len() as u64).await;
+        reply.bytes(&piece).await?;
+        node.inner.dealings.sent(from, piece.len() as u64);
+        if pieces.is_over() {
+            return Ok(());
         }
-        let blob = held(node, &wanted.blob, &wanted.manifest)
-            .filter(|blob| !set.is_empty() && set.difference(&blob.held()).is_empty());
-        let Some(blob) = blob else {
-            return reply.header(&status(response::Status::NotHeld, "")).await;
-        };
-        let length = blob.manifest().bytes_of(set.iter());
-        if length > MAX_ANSWER {
-            return reply.header(&status(response::Status::Refused, "too much at once")).await;
-        }
-        // The first piece before the header: a chunk that went bad on disk is not promised.
-        let mut left: Vec<u32> = set.iter().collect();
-        left.reverse();
-        let Some(mut piece) = read_piece(&blob, &mut left).await else {
-            return reply.header(&status(response::Status::NotHeld, "")).await;
-        };
-        reply.header(&Response { length, ..Response::default() }).await?;
-        loop {
-            for chunk in &piece {
-                reply.bytes(chunk).await?;
-            }
-            if left.is_empty() {
-                return Ok(());
-            }
-            let damaged = || io::Error::other("a chunk went bad on disk");
-            piece = read_piece(&blob, &mut left).await.ok_or_else(damaged)?;
-        }
+        let damaged = || io::Error::other("a chunk went bad on disk");
+        piece = pieces.next().await.ok_or_else(damaged)?;
     }
 }
 
-/// Reads the next chunks (from the end of the list), up to [`PIECE`] bytes.
-async fn read_piece(blob: &Arc<dyn Blob>, left: &mut Vec<u32>) -> Option<Vec<Bytes>> {
-    let mut indices = Vec::new();
-    let mut bytes = 0;
-    while let Some(&index) = left.last() {
-        bytes += u64::from(blob.manifest().chunk(index)?.length);
-        if bytes > PIECE && !indices.is_empty() {
-            break;
-        }
-        indices.push(index);
-        left.pop();
+/// Chunks of a blob, read run by run.
+struct Pieces {
+    blob: Arc<dyn Blob>,
+    runs: VecDeque<Range<u32>>,
+    most: u64,
+}
+
+impl Pieces {
+    fn new(blob: Arc<dyn Blob>, chunks: &ChunkSet, most: u64) -> Self {
+        Self { blob, runs: chunks.runs().into(), most }
     }
-    let blob = blob.clone();
-    blocking(move || indices.into_iter().map(|index| blob.read(index)).collect::<Result<Vec<_>, _>>().ok())
-        .await?
+
+    fn is_over(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// The next bytes; `None` if they cannot be read any more.
+    async fn next(&mut self) -> Option<Bytes> {
+        let run = self.runs.pop_front()?;
+        let left = self.blob.manifest().bytes_of(run.clone());
+        let (first, most) = (run.start, self.most.min(left));
+        // What is in memory is not worth another thread.
+        let content = match self.blob.read_cached(first, most) {
+            Some(content) => content,
+            None => {
+                let blob = self.blob.clone();
+                blocking(move || blob.read_run(first, most)).await?.ok()?
+            }
+        };
+        let start = self.blob.manifest().chunk(first)?.offset;
+        let next = self.blob.manifest().chunk_at(start + content.len() as u64).unwrap_or(run.end);
+        if next < run.end {
+            self.runs.push_front(next..run.end);
+        }
+        Some(content)
+    }
 }

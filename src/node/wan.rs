@@ -1,6 +1,5 @@
 //! Pulling over the WAN: one run of chunks, or a manifest.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -152,8 +151,9 @@ async fn write(
             }));
         }
     };
-    node.stored(run.blob, &wan.label, Source::Wan, blob.manifest(), &places, index).await;
-    if run.reason == WanReason::Takeover && !places.is_empty() {
+    let new = !places.is_empty();
+    node.stored(&wan.label, Source::Wan, blob.manifest(), vec![index], places).await;
+    if run.reason == WanReason::Takeover && new {
         // The lead before was pulling it too.
         node.inner.books.duplicate(&wan.label, u64::from(chunk.length));
     }
@@ -161,27 +161,26 @@ async fn write(
 }
 
 impl Node {
-    /// Books a chunk that came, and tells the coordinator and the clients.
+    /// Books chunks that came, and tells the coordinator and the clients. `places` are where the
+    /// blob has them and had not before.
     pub(super) async fn stored(
         &self,
-        blob: BlobId,
         label: &str,
         source: Source,
         manifest: &Manifest,
-        places: &[u32],
-        index: u32,
+        chunks: Vec<u32>,
+        places: Vec<u32>,
     ) {
-        let bytes: BTreeMap<u32, u64> = places
-            .iter()
-            .filter_map(|&place| Some((place, u64::from(manifest.chunk(place)?.length))))
-            .collect();
-        // Only one of the places crossed; the others were copied here.
+        let blob = manifest.blob();
         let read = self.inner.live.is_read(&blob);
-        if let Some(&length) = bytes.get(&index) {
-            self.inner.books.arrived(blob, index, label, source, length, read);
-        }
-        for place in bytes.into_keys() {
-            self.inner.inputs.send(Input::Stored { blob, chunk: place }).await.ok();
-        }
+        // Only one of a chunk's places crossed; the others were copied here.
+        let new = chunks.iter().filter(|chunk| places.contains(chunk));
+        let arrived = new.filter_map(|&index| Some((index, u64::from(manifest.chunk(index)?.length))));
+        self.inner.books.arrived(blob, label, source, arrived, read);
+        let mut chunks = chunks;
+        chunks.extend(places);
+        chunks.sort_unstable();
+        chunks.dedup();
+        self.inner.inputs.send(Input::Stored { blob, chunks }).await.ok();
     }
 }

@@ -73,6 +73,48 @@ fn fills_in_any_order_and_refuses_wrong_bytes() {
 }
 
 #[test]
+fn runs_are_written_and_read_whole() {
+    on_every_store(|store| {
+        let seeds = [1, 2, 3, 2, 4, 5];
+        let whole: Vec<u8> = seeds.iter().flat_map(|&seed| content(seed)).collect();
+        let blob = store.open(&manifest(&seeds)).expect("room");
+        let mut wrong = whole[..3000].to_vec();
+        wrong[2500] ^= 1;
+        assert!(matches!(blob.write(0, &wrong), Err(StoreError::WrongHash(2))));
+        assert!(matches!(blob.write(0, &whole[..1500]), Err(StoreError::WrongHash(1))));
+        assert!(blob.held().is_empty(), "nothing of a wrong run is kept");
+        assert_eq!(blob.write(0, &whole[..3000]).expect("right"), [0, 1, 2, 3]);
+        assert_eq!(blob.read_run(1, 2500).expect("held"), whole[1000..3000]);
+        assert_eq!(blob.read_run(1, 1).expect("held"), whole[1000..2000], "one chunk at least");
+        assert_eq!(blob.read_run(2, 1_000_000).expect("held"), whole[2000..4000], "as far as it is held");
+        assert!(blob.read_cached(4, 1000).is_none());
+        assert_eq!(blob.write(3, &whole[3000..]).expect("right"), [4, 5], "what is held is no news");
+        assert_eq!(blob.read_run(0, 1_000_000).expect("held"), whole);
+    });
+}
+
+#[test]
+fn a_run_ends_before_damage() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = disk(dir.path());
+    let (seeds, it) = ([1, 2, 3, 4], manifest(&[1, 2, 3, 4]));
+    let blob = store.open(&it).expect("room");
+    fill(&*blob, &seeds);
+    let whole: Vec<u8> = seeds.iter().flat_map(|&seed| content(seed)).collect();
+    assert_eq!(blob.read_run(0, 4000).expect("held"), whole);
+    assert_eq!(blob.read_cached(0, 4000).expect("just read"), whole);
+    let mut damaged = whole.clone();
+    damaged[2100] ^= 1;
+    std::fs::write(path(&dir.path().join("blobs"), &it.blob(), "blob"), &damaged).expect("a folder");
+    assert!(blob.read_cached(0, 4000).is_none(), "what somebody has written to is hashed again");
+    assert_eq!(blob.read_run(0, 4000).expect("the first two are right"), whole[..2000]);
+    assert!(matches!(blob.read_run(2, 4000), Err(StoreError::NotHeld(2))));
+    assert_eq!(blob.read_run(3, 4000).expect("right"), whole[3000..]);
+    assert_eq!(blob.write(2, &content(3)).expect("right"), [2], "it can be filled again");
+    assert_eq!(blob.read_run(0, 4000).expect("whole again"), whole);
+}
+
+#[test]
 fn takes_over_what_other_blobs_hold() {
     on_every_store(|store| {
         fill(&*store.open(&manifest(&[1, 2, 3])).expect("room"), &[1, 2, 3]);

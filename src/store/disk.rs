@@ -29,8 +29,17 @@ struct Entry {
     size: u64,
     complete: bool,
     record: Record,
+    /// Its record has changed since it was written down.
+    touched: bool,
     /// Open since somebody asked for it.
     open: Option<Arc<BlobFile>>,
+}
+
+impl Entry {
+    /// All chunks are there, durable or not yet.
+    fn is_complete(&self) -> bool {
+        self.complete || self.open.as_ref().is_some_and(|open| open.is_full())
+    }
 }
 
 /// Blobs in `DIR/blobs`, the index in `DIR/index`. One process at a time: `DIR/lock`.
@@ -87,7 +96,7 @@ impl DiskStore {
                 self.index.add_chunks(&manifest);
                 record.indexed = true;
             }
-            let entry = Entry { size: manifest.size(), complete, record, open: None };
+            let entry = Entry { size: manifest.size(), complete, record, touched: false, open: None };
             self.entries().insert(blob, entry);
         }
         Ok(())
@@ -179,7 +188,7 @@ impl DiskStore {
         self.index.set_record(&id, record);
         let size = blob.manifest().size();
         let mut entries = self.entries();
-        let entry = entries.entry(id).or_insert(Entry { size, complete, record, open: None });
+        let entry = entries.entry(id).or_insert(Entry { size, complete, record, touched: false, open: None });
         entry.record.last_used = record.last_used;
         // Two callers may have opened it at once: the first one's file is everybody's.
         let open = entry.open.get_or_insert(blob).clone();
@@ -241,12 +250,16 @@ impl Blob for Indexed {
         self.file.held()
     }
 
-    fn write(&self, index: u32, content: &[u8]) -> Result<Vec<u32>, StoreError> {
-        self.file.write(index, content)
+    fn write(&self, first: u32, content: &[u8]) -> Result<Vec<u32>, StoreError> {
+        self.file.write(first, content)
     }
 
-    fn read(&self, index: u32) -> Result<bytes::Bytes, StoreError> {
-        self.file.read(index)
+    fn read_run(&self, first: u32, most: u64) -> Result<bytes::Bytes, StoreError> {
+        self.file.read_run(first, most)
+    }
+
+    fn read_cached(&self, first: u32, most: u64) -> Option<bytes::Bytes> {
+        self.file.read_cached(first, most)
     }
 
     fn finish(&self) -> Result<(), StoreError> {
@@ -277,6 +290,11 @@ impl Store for Arc<DiskStore> {
         Some(Arc::new(Indexed { file, store: self.clone() }))
     }
 
+    fn at_hand(&self, blob: &BlobId) -> Option<Arc<dyn Blob>> {
+        let file = self.entries().get(blob)?.open.clone()?;
+        Some(Arc::new(Indexed { file, store: self.clone() }))
+    }
+
     fn list(&self) -> Vec<Held> {
         let entries = self.entries();
         entries
@@ -284,7 +302,7 @@ impl Store for Arc<DiskStore> {
             .map(|(&blob, entry)| Held {
                 blob,
                 size: entry.size,
-                complete: entry.complete,
+                complete: entry.is_complete(),
                 last_used: entry.record.last_used,
                 pinned: entry.record.pinned,
             })
@@ -292,13 +310,9 @@ impl Store for Arc<DiskStore> {
     }
 
     fn touch(&self, blob: &BlobId) {
-        let now = now_ms();
-        let record = self.entries().get_mut(blob).map(|entry| {
-            entry.record.last_used = now;
-            entry.record
-        });
-        if let Some(record) = record {
-            self.index.set_record(blob, record);
+        if let Some(entry) = self.entries().get_mut(blob) {
+            entry.record.last_used = now_ms();
+            entry.touched = true;
         }
     }
 
@@ -307,6 +321,12 @@ impl Store for Arc<DiskStore> {
     }
 
     fn flush(&self) {
+        let touched: Vec<(BlobId, Record)> = self
+            .entries()
+            .iter_mut()
+            .filter_map(|(blob, entry)| std::mem::take(&mut entry.touched).then_some((*blob, entry.record)))
+            .collect();
+        touched.iter().for_each(|(blob, record)| self.index.set_record(blob, *record));
         self.index.flush();
     }
 }

@@ -2,13 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Blob, StoreError};
+use super::{Blob, Buffer, StoreError, span};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::{BlobId, ChunkId};
 use crate::core::manifest::Manifest;
@@ -25,13 +26,23 @@ struct State {
     complete: bool,
 }
 
-/// A blob in a file. One owner of its state: the mutex, never held over I/O but the rename.
+/// A run of held chunks, about to be read.
+struct Span {
+    chunks: Range<u32>,
+    bytes: Range<u64>,
+    unverified: Vec<u32>,
+}
+
+/// A blob in a file. One owner of its state: its mutex, never held over I/O but the rename.
 #[derive(Debug)]
 pub(super) struct BlobFile {
     manifest: Arc<Manifest>,
     folder: PathBuf,
     file: File,
     state: Mutex<State>,
+    /// Held while chunks are written. The kernel lets one write a file at a time anyway, and has the
+    /// others spin.
+    writing: Mutex<()>,
 }
 
 /// The names that a blob has in its folder.
@@ -74,11 +85,63 @@ impl BlobFile {
         let verified = if complete { ChunkSet::new() } else { held.clone() };
         let stamp = stamp(&file).unwrap_or_default();
         let state = Mutex::new(State { held, verified, stamp, complete });
-        Self { manifest, folder: folder.to_owned(), file, state }
+        Self { manifest, folder: folder.to_owned(), file, state, writing: Mutex::default() }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.state().held.len() == self.manifest.count()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn span(&self, first: u32, most: u64) -> Option<Span> {
+        self.check_stamp();
+        let state = self.state();
+        let chunks = span::run(&self.manifest, first, most, |index| state.held.contains(index))?;
+        let bytes = span::bytes(&self.manifest, &chunks)?;
+        let unverified = chunks.clone().filter(|&index| !state.verified.contains(index)).collect();
+        Some(Span { chunks, bytes, unverified })
+    }
+
+    /// How many of the span's first `read` bytes are whole chunks.
+    fn whole(&self, span: &Span, read: u64) -> u64 {
+        let ends = span.chunks.clone().filter_map(|index| self.manifest.chunk(index));
+        let ends = ends.map(|chunk| chunk.range().end - span.bytes.start);
+        ends.take_while(|&end| end <= read).last().unwrap_or(0)
+    }
+
+    /// Hashes what was not hashed before; hands out what is right, up to the first damaged chunk.
+    fn verify(&self, span: &Span, content: Bytes) -> Result<Bytes, StoreError> {
+        let mut right = self.whole(span, content.len() as u64);
+        let mut good = Vec::new();
+        let mut damaged: Option<u32> = None;
+        for index in span.chunks.clone() {
+            let Some(chunk) = self.manifest.chunk(index) else { break };
+            let place = chunk.offset - span.bytes.start;
+            let end = place + u64::from(chunk.length);
+            let fine = end <= content.len() as u64
+                && (!span.unverified.contains(&index)
+                    || ChunkId::of(&content[place as usize..end as usize]) == chunk.id);
+            if !fine {
+                (damaged, right) = (Some(index), right.min(place));
+                break;
+            }
+            good.push(index);
+        }
+        let mut state = self.state();
+        for index in good {
+            state.verified.insert(index);
+        }
+        if let Some(index) = damaged {
+            state.held.remove(index);
+            state.verified.remove(index);
+            if index == span.chunks.start {
+                return Err(StoreError::WrongHash(index));
+            }
+        }
+        Ok(content.slice(..right as usize))
     }
 
     /// Forgets what was verified if the file was changed by somebody else.
@@ -102,54 +165,59 @@ impl Blob for BlobFile {
         self.state().held.clone()
     }
 
-    fn write(&self, index: u32, content: &[u8]) -> Result<Vec<u32>, StoreError> {
-        let chunk = self.manifest.chunk(index).ok_or(StoreError::NotHeld(index))?;
-        if content.len() != chunk.length as usize || ChunkId::of(content) != chunk.id {
-            return Err(StoreError::WrongHash(index));
+    fn write(&self, first: u32, content: &[u8]) -> Result<Vec<u32>, StoreError> {
+        let pieces = span::verified(&self.manifest, first, content)?;
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held();
+        let mut places = Vec::new();
+        if pieces.iter().all(|(index, _)| !held.contains(*index)) {
+            // The usual case, in one go.
+            let start = self.manifest.chunk(first).ok_or(StoreError::NotHeld(first))?.offset;
+            self.file.write_all_at(content, start).map_err(StoreError::io("write chunks"))?;
+            places.extend(pieces.iter().map(|(index, _)| *index));
         }
-        let mut places = self.manifest.places(index);
-        {
-            let state = self.state();
-            places.retain(|&place| !state.held.contains(place));
-        }
-        for chunk in places.iter().filter_map(|&place| self.manifest.chunk(place)) {
-            self.file.write_all_at(content, chunk.offset).map_err(StoreError::io("write a chunk"))?;
+        for (index, piece) in pieces {
+            for place in self.manifest.places(index) {
+                if held.contains(place) || places.contains(&place) {
+                    continue;
+                }
+                let Some(chunk) = self.manifest.chunk(place) else { continue };
+                self.file.write_all_at(piece, chunk.offset).map_err(StoreError::io("write a chunk"))?;
+                places.push(place);
+            }
         }
         let mut state = self.state();
         places.retain(|&place| state.held.insert(place));
         for &place in &places {
             state.verified.insert(place);
         }
+        places.sort_unstable();
         Ok(places)
     }
 
-    fn read(&self, index: u32) -> Result<Bytes, StoreError> {
-        let chunk = self.manifest.chunk(index).ok_or(StoreError::NotHeld(index))?;
-        self.check_stamp();
-        let verified = {
-            let state = self.state();
-            if !state.held.contains(index) {
-                return Err(StoreError::NotHeld(index));
+    fn read_run(&self, first: u32, most: u64) -> Result<Bytes, StoreError> {
+        let span = self.span(first, most).ok_or(StoreError::NotHeld(first))?;
+        let mut content = Buffer::of((span.bytes.end - span.bytes.start) as usize);
+        let mut read = 0;
+        while read < content.len() {
+            match self.file.read_at(&mut content[read..], span.bytes.start + read as u64) {
+                Ok(0) => break, // cut short: what is missing is damaged, not unreadable
+                Ok(more) => read += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(StoreError::io("read chunks")(error)),
             }
-            state.verified.contains(index)
-        };
-        let mut content = vec![0; chunk.length as usize];
-        let read = self.file.read_exact_at(&mut content, chunk.offset);
-        // A file that was cut short is damaged, not unreadable.
-        let cut = matches!(&read, Err(error) if error.kind() == io::ErrorKind::UnexpectedEof);
-        if !cut {
-            read.map_err(StoreError::io("read a chunk"))?;
         }
-        if !verified || cut {
-            if cut || ChunkId::of(&content) != chunk.id {
-                let mut state = self.state();
-                state.held.remove(index);
-                state.verified.remove(index);
-                return Err(StoreError::WrongHash(index));
-            }
-            self.state().verified.insert(index);
-        }
-        Ok(Bytes::from(content))
+        self.verify(&span, Bytes::from(content).slice(..read))
+    }
+
+    fn read_cached(&self, first: u32, most: u64) -> Option<Bytes> {
+        let span = self.span(first, most).filter(|span| span.unverified.is_empty())?;
+        let mut content = Buffer::of((span.bytes.end - span.bytes.start) as usize);
+        let mut buffers = [io::IoSliceMut::new(&mut content)];
+        let flags = rustix::io::ReadWriteFlags::NOWAIT;
+        let read = rustix::io::preadv2(&self.file, &mut buffers, span.bytes.start, flags).ok()?;
+        let whole = self.whole(&span, read as u64) as usize;
+        (whole > 0).then(|| Bytes::from(content).slice(..whole))
     }
 
     fn finish(&self) -> Result<(), StoreError> {

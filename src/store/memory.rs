@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::span::{run, verified};
 use super::{Blob, Held, Store, StoreError, now_ms};
 use crate::core::chunkset::ChunkSet;
-use crate::core::id::{BlobId, ChunkId};
+use crate::core::id::BlobId;
 use crate::core::manifest::Manifest;
 
 /// A blob in memory.
@@ -44,20 +45,32 @@ impl Blob for MemoryBlob {
         lock(&self.chunks).keys().copied().collect()
     }
 
-    fn write(&self, index: u32, content: &[u8]) -> Result<Vec<u32>, StoreError> {
-        let chunk = self.manifest.chunk(index).ok_or(StoreError::NotHeld(index))?;
-        if ChunkId::of(content) != chunk.id {
-            return Err(StoreError::WrongHash(index));
-        }
-        let content = Bytes::copy_from_slice(content);
+    fn write(&self, first: u32, content: &[u8]) -> Result<Vec<u32>, StoreError> {
+        let pieces = verified(&self.manifest, first, content)?;
         let mut chunks = lock(&self.chunks);
-        let mut places = self.manifest.places(index);
-        places.retain(|&place| chunks.insert(place, content.clone()).is_none());
-        Ok(places)
+        let mut filled = Vec::new();
+        for (index, piece) in pieces {
+            let piece = Bytes::copy_from_slice(piece);
+            let mut places = self.manifest.places(index);
+            places.retain(|&place| chunks.insert(place, piece.clone()).is_none());
+            filled.extend(places);
+        }
+        filled.sort_unstable();
+        Ok(filled)
     }
 
-    fn read(&self, index: u32) -> Result<Bytes, StoreError> {
-        lock(&self.chunks).get(&index).cloned().ok_or(StoreError::NotHeld(index))
+    fn read_run(&self, first: u32, most: u64) -> Result<Bytes, StoreError> {
+        self.read_cached(first, most).ok_or(StoreError::NotHeld(first))
+    }
+
+    fn read_cached(&self, first: u32, most: u64) -> Option<Bytes> {
+        let chunks = lock(&self.chunks);
+        let run = run(&self.manifest, first, most, |index| chunks.contains_key(&index))?;
+        Some(
+            run.filter_map(|index| chunks.get(&index))
+                .fold(Vec::new(), |all, it| [&all[..], it].concat())
+                .into(),
+        )
     }
 
     fn finish(&self) -> Result<(), StoreError> {
@@ -100,6 +113,10 @@ impl Store for MemoryStore {
 
     fn get(&self, blob: &BlobId) -> Option<Arc<dyn Blob>> {
         lock(&self.blobs).get(blob).map(|(blob, _)| blob.clone() as Arc<dyn Blob>)
+    }
+
+    fn at_hand(&self, blob: &BlobId) -> Option<Arc<dyn Blob>> {
+        self.get(blob)
     }
 
     fn list(&self) -> Vec<Held> {

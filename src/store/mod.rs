@@ -11,12 +11,14 @@
 //!
 //! All calls block; the node makes them on threads that may.
 
+mod buffer;
 #[cfg(test)]
 mod conformance;
 mod disk;
 mod file;
 mod index;
 mod memory;
+mod span;
 
 use std::io;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use crate::core::chunkset::ChunkSet;
 use crate::core::id::BlobId;
 use crate::core::manifest::Manifest;
 
+pub use buffer::{Buffer, PIECE};
 pub use disk::{DiskStore, Limits};
 pub use memory::MemoryStore;
 
@@ -80,7 +83,7 @@ pub struct Held {
     pub blob: BlobId,
     /// Its size when complete, in bytes.
     pub size: u64,
-    /// All chunks are there.
+    /// All chunks are there, verified.
     pub complete: bool,
     /// When it was last used, in milliseconds since the epoch.
     pub last_used: u64,
@@ -96,18 +99,33 @@ pub trait Blob: Send + Sync {
     /// The chunks that are there.
     fn held(&self) -> ChunkSet;
 
-    /// Verifies a chunk and writes it to every place where the blob repeats it; returns those
-    /// that were not there before.
+    /// Verifies consecutive chunks from `first` on and writes them to every place where the blob
+    /// repeats them; returns the places that were not filled before, in ascending order. Nothing is written if one of
+    /// the chunks is wrong.
     ///
     /// # Errors
+    /// [`StoreError::NotHeld`] if `content` is not a whole number of chunks of this blob;
     /// [`StoreError::WrongHash`], [`StoreError::NoSpace`], [`StoreError::Io`].
-    fn write(&self, index: u32, content: &[u8]) -> Result<Vec<u32>, StoreError>;
+    fn write(&self, first: u32, content: &[u8]) -> Result<Vec<u32>, StoreError>;
 
-    /// A verified chunk. One that turns out damaged is dropped.
+    /// Verified content of consecutive chunks from `first` on, as far as they are held: at least
+    /// that one, and no more than `most` bytes of several. What turns out damaged is dropped.
     ///
     /// # Errors
-    /// [`StoreError::NotHeld`], [`StoreError::WrongHash`], [`StoreError::Io`].
-    fn read(&self, index: u32) -> Result<Bytes, StoreError>;
+    /// Of `first` alone: [`StoreError::NotHeld`], [`StoreError::WrongHash`], [`StoreError::Io`].
+    fn read_run(&self, first: u32, most: u64) -> Result<Bytes, StoreError>;
+
+    /// As [`Blob::read_run`], and never waits for a disk: `None` if `first` was not verified yet, or
+    /// is not in memory.
+    fn read_cached(&self, first: u32, most: u64) -> Option<Bytes>;
+
+    /// One verified chunk.
+    ///
+    /// # Errors
+    /// As [`Blob::read_run`].
+    fn read(&self, index: u32) -> Result<Bytes, StoreError> {
+        self.read_run(index, 0)
+    }
 
     /// Reads all that is held, and drops what turns out damaged.
     fn check(&self) {
@@ -136,10 +154,13 @@ pub trait Store: Send + Sync {
     /// A blob of which something is held.
     fn get(&self, blob: &BlobId) -> Option<Arc<dyn Blob>>;
 
+    /// The same, if that takes no disk access: it was in use not long ago.
+    fn at_hand(&self, blob: &BlobId) -> Option<Arc<dyn Blob>>;
+
     /// All that is held.
     fn list(&self) -> Vec<Held>;
 
-    /// Notes that a blob was used.
+    /// Notes that a blob was used; written down by the next [`Store::flush`].
     fn touch(&self, blob: &BlobId);
 
     /// Removes a blob; false if it is not held, or in use.

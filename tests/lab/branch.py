@@ -3,7 +3,7 @@
 Used by scenarios.py (tests) and bench.py (measurements). Everything runs as real processes in
 network namespaces; the payload is a file of the caller's, or bytes made for the purpose.
 """
-import contextlib, hashlib, json, os, shutil, signal, subprocess, tempfile, threading, time
+import contextlib, hashlib, http.client, json, os, shutil, signal, subprocess, tempfile, threading, time
 from pathlib import Path
 
 import lab
@@ -100,8 +100,18 @@ class Site:
                 self.wait(lambda: self.ready(host), what=f"{host} ready")
 
     def api(self, host, path):
-        out = lab.run(host, ["curl", "-sf", f"http://127.0.0.1:7420/api/v1/{path}"])
-        return json.loads(out.stdout) if out.returncode == 0 else None
+        """What that host's gateway says, asked from within its namespace; None if it does not."""
+        line = http.client.HTTPConnection("127.0.0.1", 7420, timeout=10)
+        try:
+            with lab.inside(host):
+                line.connect()
+            line.request("GET", f"/api/v1/{path}")
+            answer = line.getresponse()
+            return json.loads(answer.read()) if answer.status == 200 else None
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            line.close()
 
     def get(self, host, version, name="demo"):
         """A client on that host begins to fetch; returns the process."""

@@ -532,7 +532,8 @@ impl World {
                 let after = self.random_ms(1..4);
                 self.at(after, Event::Serve { from, to: node, batch, chunks });
             }
-            Effect::Duplicate { .. } => {}
+            // What still comes of it is welcome, and does come.
+            Effect::AbortPeer { .. } | Effect::Duplicate { .. } => {}
             Effect::Ended { result, .. } => {
                 if let Err(failure) = &result {
                     self.violation(format!("node {node} was refused its blob: {}", failure.why));
@@ -582,7 +583,7 @@ impl World {
         let mut after = Duration::ZERO;
         for &chunk in &chunks {
             after += MS;
-            self.deliver(to, after, Input::Stored { blob, chunk });
+            self.deliver(to, after, Input::Stored { blob, chunks: vec![chunk] });
             self.nodes[to].held.insert(chunk);
         }
         self.deliver(to, after, Input::PeerEnded { blob, batch, end: BatchEnd::Done });
@@ -636,7 +637,7 @@ impl World {
         let last = chunks.is_empty();
         it.held.insert(chunk);
         self.crossed[chunk as usize] += 1;
-        self.feed(node, Input::Stored { blob, chunk });
+        self.feed(node, Input::Stored { blob, chunks: vec![chunk] });
         if last {
             self.nodes[node].runs.remove(&run);
             self.feed(node, Input::WanEnded { blob, run, end: WanEnd::Done });

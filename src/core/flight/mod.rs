@@ -130,7 +130,7 @@ impl Coordinator {
             Input::Manifest { blob, result } => {
                 self.one(now, blob, |flight, cx| flight.on_manifest(cx, result));
             }
-            Input::Stored { blob, chunk } => self.one(now, blob, |flight, cx| flight.on_stored(cx, chunk)),
+            Input::Stored { blob, chunks } => self.one(now, blob, |flight, cx| flight.on_stored(cx, &chunks)),
             Input::Lost { blob, chunk } => self.one(now, blob, |flight, _| flight.on_lost(chunk)),
             Input::WanBytes { blob } => self.one(now, blob, |flight, cx| flight.on_wan_bytes(cx)),
             Input::WanEnded { blob, run, end } => {

@@ -57,12 +57,12 @@ pub enum Input {
         /// The manifest and what of the blob this node holds, or why there is none.
         result: Result<(Arc<Manifest>, ChunkSet), Failure>,
     },
-    /// A chunk is verified and in the store.
+    /// Chunks are verified and in the store.
     Stored {
         /// Of which blob.
         blob: BlobId,
-        /// Its index.
-        chunk: u32,
+        /// Their indices.
+        chunks: Vec<u32>,
     },
     /// A chunk that was in the store is there no more.
     Lost {
@@ -185,6 +185,14 @@ pub enum Effect {
         source: NodeId,
         /// Which.
         chunks: Vec<u32>,
+    },
+    /// End a batch whose source is too slow: its chunks are asked of another one. What still comes
+    /// of it is welcome.
+    AbortPeer {
+        /// Of which blob.
+        blob: BlobId,
+        /// Its number.
+        batch: u64,
     },
     /// For the ledger: content that crossed the WAN although the site held it or was pulling it.
     Duplicate {

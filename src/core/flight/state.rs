@@ -241,20 +241,19 @@ impl Flight {
         }
     }
 
-    pub(super) fn on_stored(&mut self, cx: &mut Context, chunk: u32) {
-        self.swarm.arrived(chunk);
-        if !self.held.insert(chunk) {
+    pub(super) fn on_stored(&mut self, cx: &mut Context, chunks: &[u32]) {
+        self.swarm.arrived(cx.now, self.manifest.as_deref(), chunks);
+        let new: ChunkSet = chunks.iter().copied().filter(|&chunk| self.held.insert(chunk)).collect();
+        if new.is_empty() {
             return;
         }
-        let one = ChunkSet::from_iter([chunk]);
         match &mut self.role {
             Role::Lead(lead) => {
-                if lead.stored(cx.now, chunk) {
-                    self.pulled.insert(chunk);
-                }
-                lead.tell(cx.now, cx.me, &one);
+                let pulled = new.iter().filter(|&chunk| lead.stored(cx.now, chunk)).collect();
+                self.pulled.union_with(&pulled);
+                lead.tell(cx.now, cx.me, &new);
             }
-            Role::Following(following) => following.tell(cx.now, &one),
+            Role::Following(following) => following.tell(cx.now, &new),
             Role::New | Role::Joining(_) => {}
         }
     }
@@ -310,6 +309,7 @@ impl Flight {
     }
 
     fn fetch_from_peers(&mut self, cx: &mut Context) {
+        self.swarm.rest();
         let Some(manifest) = self.manifest.clone() else { return };
         let lead = match &self.role {
             Role::Lead(_) => None,
@@ -320,7 +320,10 @@ impl Flight {
             _ => ChunkSet::full(manifest.count()).difference(&self.held),
         };
         if missing.is_empty() {
-            return self.swarm.rest();
+            return;
+        }
+        for batch in self.swarm.overdue(cx.now) {
+            cx.act(Effect::AbortPeer { blob: self.blob, batch });
         }
         let view = View { me: cx.me, lead, manifest: &manifest, missing: &missing, cursor: self.cursor };
         for pick in self.swarm.pick(cx.now, view) {

@@ -50,6 +50,12 @@ pub(super) struct Written {
     /// The most that this node takes from the WAN, such as 20mbit
     #[arg(long, env = "BRANCHLINE_WAN_LIMIT", value_name = "RATE")]
     wan_limit: Option<Rate>,
+    /// The most that this node gives to its neighbours, such as 200mbit [default: no limit]
+    #[arg(long, env = "BRANCHLINE_UPLOAD_LIMIT", value_name = "RATE")]
+    upload_limit: Option<Rate>,
+    /// How many answers to neighbours this node gives at a time [default: 32]
+    #[arg(long, env = "BRANCHLINE_UPLOAD_SLOTS", value_name = "NUMBER")]
+    upload_slots: Option<u16>,
     /// The most that the cache takes [default: 20GiB]
     #[arg(long, env = "BRANCHLINE_CACHE_SIZE", value_name = "SIZE")]
     cache_size: Option<Size>,
@@ -130,6 +136,8 @@ impl Written {
             peer: if self.peer.is_empty() { file.peer } else { self.peer },
             no_mdns: self.no_mdns.or(file.no_mdns),
             wan_limit: self.wan_limit.or(file.wan_limit),
+            upload_limit: self.upload_limit.or(file.upload_limit),
+            upload_slots: self.upload_slots.or(file.upload_slots),
             cache_size: self.cache_size.or(file.cache_size),
             disk_reserve: self.disk_reserve.or(file.disk_reserve),
             catalog_interval: self.catalog_interval.or(file.catalog_interval),
@@ -169,6 +177,8 @@ impl Written {
                 peers: self.peer,
                 mdns: !self.no_mdns.unwrap_or(false),
                 wan_limit: self.wan_limit,
+                upload_limit: self.upload_limit,
+                upload_slots: self.upload_slots.map_or(32, usize::from).max(1),
                 cache_size: self.cache_size.unwrap_or(Size(20 << 30)),
                 disk_reserve: self.disk_reserve.unwrap_or(Size(1 << 30)),
                 catalog_interval: Duration::from_secs(self.catalog_interval.unwrap_or(60)),

@@ -96,10 +96,30 @@ impl Peers {
                  let multicast through? If not, name one with --peer",
             );
         }
-        let mut rows = vec![["NODE", "HOST", "ADDRESS", "LATENCY", "CONNECTED"].map(str::to_owned).to_vec()];
+        let head =
+            ["NODE", "HOST", "ADDRESS", "LATENCY", "RATE", "RECEIVED", "SENT", "ANSWERS", "FAULTS", "UP"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
         for peer in peers {
             let latency = peer.latency_ms.map_or_else(|| "-".into(), |latency| format!("{latency:.1} ms"));
-            rows.push(vec![peer.node, peer.host, peer.address, latency, format!("{} s", peer.connected_s)]);
+            let it = peer.dealings;
+            let rate = if it.rate == 0 { "-".into() } else { format!("{}/s", Size(it.rate)) };
+            // Busy and slow are no faults, and yet tell why another was asked.
+            let faults = format!("{} ({} busy, {} slow)", it.faults, it.busy, it.slow);
+            let (received, sent) = (Size(it.received).to_string(), Size(it.sent).to_string());
+            let up = format!("{} s", peer.connected_s);
+            let answers = it.answers.to_string();
+            rows.push(vec![
+                peer.node,
+                peer.host,
+                peer.address,
+                latency,
+                rate,
+                received,
+                sent,
+                answers,
+                faults,
+                up,
+            ]);
         }
         super::print(&table(&rows))
     }
