@@ -56,8 +56,20 @@ impl ChunkSet {
 
     /// Adds a range of indices.
     pub fn insert_range(&mut self, range: Range<u32>) {
-        for index in range {
-            self.insert(index);
+        let range = range.start..range.end.min(MAX_CHUNKS);
+        let (first, last) = (range.start.next_multiple_of(64), range.end / 64 * 64);
+        if first >= last {
+            range.for_each(|index| _ = self.insert(index));
+            return;
+        }
+        (range.start..first).chain(last..range.end).for_each(|index| _ = self.insert(index));
+        let words = first as usize / 64..last as usize / 64;
+        if self.words.len() < words.end {
+            self.words.resize(words.end, 0);
+        }
+        for word in &mut self.words[words] {
+            self.count += word.count_zeros();
+            *word = u64::MAX;
         }
     }
 
@@ -199,6 +211,13 @@ mod tests {
             let from = model.len() as u32;
             prop_assert!(set.iter_from(from).eq(model.range(from..).copied()));
             prop_assert_eq!(ChunkSet::from_spans(&set.to_spans()), Some(set));
+        }
+
+        #[test]
+        fn ranges_are_their_indices(ranges in proptest::collection::vec((0u32..400, 0u32..300), 0..4)) {
+            let mut set = ChunkSet::new();
+            ranges.iter().for_each(|&(start, length)| set.insert_range(start..start + length));
+            prop_assert_eq!(set, ranges.iter().flat_map(|&(start, length)| start..start + length).collect());
         }
 
         #[test]

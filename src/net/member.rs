@@ -20,15 +20,14 @@ use libp2p::PeerId;
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 use rustls::pki_types::ServerName;
 
-use super::mux::FRAME;
 use super::tls::{Tls, session};
 use crate::core::id::SiteName;
 
 const FILE_PREFIX: &str = "branchline-site-key-1 ";
 /// Under TLS: rustls itself asks the socket for 4 KiB at a time.
 const READ_BUFFER: usize = 128 << 10;
-/// Over TLS: a yamux header and its frame go out together.
-const WRITE_BUFFER: usize = FRAME + (4 << 10);
+/// Over TLS: small messages gather here; a large frame passes by without being copied once more.
+const WRITE_BUFFER: usize = 16 << 10;
 
 /// The secret that the members of a site share.
 #[derive(Clone)]

@@ -14,7 +14,7 @@ use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade,
 use yamux::{Config, Connection, ConnectionError, Mode};
 
 /// Bytes of one frame.
-pub(super) const FRAME: usize = 256 << 10;
+const FRAME: usize = 256 << 10;
 /// Streams of one connection; see `streams` for the bounds that keep well below it, since yamux
 /// ends the whole connection at this one.
 const MAX_STREAMS: usize = 64;
