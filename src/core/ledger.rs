@@ -24,6 +24,8 @@ pub enum WanReason {
     Revalidate,
     /// A manifest.
     Manifest,
+    /// Another lead, out of reach, pulled it too.
+    Partition,
 }
 
 impl WanReason {
@@ -36,6 +38,7 @@ impl WanReason {
             Self::NoPeer => "no_peer",
             Self::Revalidate => "revalidate",
             Self::Manifest => "manifest",
+            Self::Partition => "partition",
         }
     }
 }
@@ -106,6 +109,9 @@ pub struct Row {
     pub totals: Totals,
     /// `wan_wire` by reason.
     pub reasons: BTreeMap<WanReason, u64>,
+    /// `wan_duplicate` by reason.
+    #[serde(default)]
+    pub duplicates: BTreeMap<WanReason, u64>,
 }
 
 /// Content that came and was not yet handed to a client, or only in part.
@@ -192,8 +198,10 @@ impl Ledger {
     }
 
     /// Content turned out to have crossed twice.
-    pub fn duplicate(&mut self, key: &RowKey, bytes: u64) {
-        self.row(key).totals.wan_duplicate += bytes;
+    pub fn duplicate(&mut self, key: &RowKey, reason: WanReason, bytes: u64) {
+        let row = self.row(key);
+        row.totals.wan_duplicate += bytes;
+        *row.duplicates.entry(reason).or_default() += bytes;
     }
 
     /// The rows that changed since the last call, to be written down.

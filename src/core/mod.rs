@@ -5,6 +5,7 @@
 //! `tests/sim` run the same coordinator by the thousand.
 
 pub mod bitrate;
+pub mod budget;
 pub mod chunker;
 pub mod chunkset;
 pub mod evict;

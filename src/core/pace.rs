@@ -1,4 +1,4 @@
-//! Keeping to a rate: a token bucket that says how long to wait.
+//! Keeping to a rate: a clock of bytes that says how long to wait.
 
 use std::time::{Duration, Instant};
 
@@ -8,25 +8,56 @@ use super::bitrate::Rate;
 const BURST: Duration = Duration::from_millis(50);
 
 /// A limit on bytes per second. Bytes are taken after they were read, so that no read is split;
-/// the debt is waited off before the next one.
+/// who took them waits until the rate has let them pass before it reads more.
 #[derive(Debug)]
 pub struct Pace {
-    rate: Rate,
-    /// When the bytes taken so far would all have passed at the rate.
-    even: Instant,
+    rate: f64,
+    at: Instant,
+    /// Bytes that the rate has let pass by `at`, idle time not counted.
+    passed: f64,
+    taken: f64,
 }
+
+/// Bytes taken from a [`Pace`], to be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Taken(f64);
 
 impl Pace {
     /// A limit that has seen nothing yet.
     pub fn new(now: Instant, rate: Rate) -> Self {
-        Self { rate, even: now }
+        Self { rate: rate.0.max(1) as f64, at: now, passed: 0.0, taken: 0.0 }
     }
 
-    /// Accounts for bytes; returns how long to wait before reading more.
-    pub fn take(&mut self, now: Instant, bytes: u64) -> Duration {
-        let cost = Duration::from_secs_f64(bytes as f64 / self.rate.0 as f64);
-        self.even = self.even.max(now.checked_sub(BURST).unwrap_or(now)) + cost;
-        self.even.saturating_duration_since(now)
+    /// Bytes per second.
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// Changes the rate, for what was taken and not waited for too.
+    pub fn set_rate(&mut self, now: Instant, rate: Rate) {
+        self.advance(now);
+        self.rate = rate.0.max(1) as f64;
+    }
+
+    /// Accounts for bytes.
+    pub fn take(&mut self, now: Instant, bytes: u64) -> Taken {
+        self.advance(now);
+        self.taken += bytes as f64;
+        Taken(self.taken)
+    }
+
+    /// How long to wait, at the present rate, before reading more.
+    pub fn wait(&mut self, now: Instant, taken: Taken) -> Duration {
+        self.advance(now);
+        Duration::from_secs_f64(((taken.0 - self.passed) / self.rate).clamp(0.0, 3600.0))
+    }
+
+    fn advance(&mut self, now: Instant) {
+        let time = now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = self.at.max(now);
+        // An idle time saves up no more than a burst.
+        let most = self.taken + self.rate * BURST.as_secs_f64();
+        self.passed = (self.passed + time * self.rate).min(most.max(self.passed));
     }
 }
 
@@ -39,12 +70,13 @@ mod tests {
         let start = Instant::now();
         let mut now = start;
         let mut pace = Pace::new(now, Rate(1_000_000));
-        let mut taken = 0;
+        let mut total = 0;
         for piece in [1, 70_000, 1000, 300_000, 64_000].into_iter().cycle().take(500) {
-            taken += piece;
-            now += pace.take(now, piece);
+            total += piece;
+            let taken = pace.take(now, piece);
+            now += pace.wait(now, taken);
         }
-        let rate = taken as f64 / (now - start).as_secs_f64();
+        let rate = total as f64 / (now - start).as_secs_f64();
         assert!((980_000.0..1_020_000.0).contains(&rate), "{rate}");
     }
 
@@ -53,6 +85,17 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::new(now, Rate(1000));
         let later = now + Duration::from_secs(3600);
-        assert_eq!(pace.take(later, 1050), Duration::from_secs(1));
+        let taken = pace.take(later, 1050);
+        assert_eq!(pace.wait(later, taken), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn another_rate_holds_for_those_who_wait_already() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now, Rate(1000));
+        let taken = pace.take(now, 10_000);
+        let half = now + Duration::from_secs(5);
+        pace.set_rate(half, Rate(5000));
+        assert_eq!(pace.wait(half, taken), Duration::from_secs(1));
     }
 }

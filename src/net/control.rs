@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::frame;
+use crate::core::bitrate::Rate;
+use crate::core::budget::{Rates, Word};
 use crate::core::flight::Message;
 use crate::core::id::NodeId;
 use crate::core::wire::message as proto;
@@ -42,6 +44,8 @@ pub struct Hello {
     pub addresses: Vec<Multiaddr>,
     /// Its host name, for people.
     pub host: String,
+    /// What its owner lets the site take from the WAN.
+    pub wan_limit: Option<Rate>,
 }
 
 const PROTOCOL: u32 = 1;
@@ -56,6 +60,7 @@ impl Hello {
             weight: self.weight,
             addresses: self.addresses.iter().map(|address| Bytes::from(address.to_vec())).collect(),
             host: self.host.clone(),
+            wan_limit: self.wan_limit.map_or(0, |limit| limit.0),
         };
         proto::Control { body: Some(proto::control::Body::Hello(hello)) }
     }
@@ -67,6 +72,7 @@ impl Hello {
             weight: hello.weight.min(1_000_000),
             addresses: addresses(&hello.addresses),
             host: text(hello.host),
+            wan_limit: Some(Rate(hello.wan_limit)).filter(|limit| limit.0 > 0),
         })
     }
 }
@@ -84,6 +90,8 @@ pub(super) enum Heard {
     Contacts(Vec<(NodeId, Vec<Multiaddr>)>),
     /// About a flight.
     Flight(Message),
+    /// About the WAN budget.
+    Budget(Word),
     /// An answered beat: the round trip.
     Latency(Duration),
     /// It lives.
@@ -108,6 +116,32 @@ pub(super) fn encode_contacts(contacts: &[(NodeId, Vec<Multiaddr>)]) -> Vec<u8> 
 
 pub(super) fn encode_flight(message: &Message) -> Vec<u8> {
     frame::encode(&proto::Control { body: Some(proto::control::Body::Flight(message.into())) })
+}
+
+pub(super) fn encode_budget(word: &Word) -> Vec<u8> {
+    use proto::wan_budget::Word as Wire;
+    let rates =
+        |rates: &Rates| proto::WanRates { foreground: rates.foreground, background: rates.background };
+    let word = match word {
+        Word::Ask { demand, share } => {
+            Wire::Ask(proto::WanAsk { demand: Some(rates(demand)), share: Some(rates(share)) })
+        }
+        Word::Grant(share) => Wire::Grant(rates(share)),
+    };
+    let budget = proto::WanBudget { word: Some(word) };
+    frame::encode(&proto::Control { body: Some(proto::control::Body::WanBudget(budget)) })
+}
+
+fn understand_budget(budget: proto::WanBudget) -> Option<Word> {
+    use proto::wan_budget::Word as Wire;
+    let rates = |rates: proto::WanRates| Rates { foreground: rates.foreground, background: rates.background };
+    Some(match budget.word? {
+        Wire::Ask(ask) => Word::Ask {
+            demand: rates(ask.demand.unwrap_or_default()),
+            share: rates(ask.share.unwrap_or_default()),
+        },
+        Wire::Grant(share) => Word::Grant(rates(share)),
+    })
 }
 
 pub(super) fn encode_answer(number: u64) -> Vec<u8> {
@@ -204,6 +238,7 @@ fn understand(body: proto::control::Body) -> Option<Heard> {
         Body::Beat(beat) if beat.number > 0 => Heard::Ping(beat.number),
         Body::Beat(_) => Heard::Beat,
         Body::Flight(flight) => Heard::Flight(Message::from_wire(flight)?),
+        Body::WanBudget(budget) => Heard::Budget(understand_budget(budget)?),
     })
 }
 

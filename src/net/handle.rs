@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::control::{self, Hello};
 use super::data::{self, Answer, AskError, Pool};
 use super::streams::Opener;
+use crate::core::budget::Word;
 use crate::core::flight::Message;
 use crate::core::id::NodeId;
 use crate::core::wire::message::Request;
@@ -35,6 +36,13 @@ pub enum Event {
         from: NodeId,
         /// What.
         message: Message,
+    },
+    /// It says something about the WAN budget.
+    Budget {
+        /// Who.
+        from: NodeId,
+        /// What.
+        word: Word,
     },
 }
 
@@ -103,11 +111,18 @@ impl Net {
 
     /// Says something to a member. One that does not listen any more is let go.
     pub fn send(&self, to: &NodeId, message: &Message) {
+        self.say(to, control::encode_flight(message));
+    }
+
+    /// Says something about the WAN budget to a member.
+    pub fn say_budget(&self, to: &NodeId, word: &Word) {
+        self.say(to, control::encode_budget(word));
+    }
+
+    fn say(&self, to: &NodeId, message: Vec<u8>) {
         let Some(member) = self.member(to) else { return };
         // A closed queue is a connection that is going: its end is told by itself.
-        if let Err(mpsc::error::TrySendError::Full(_)) =
-            member.control.try_send(control::encode_flight(message))
-        {
+        if let Err(mpsc::error::TrySendError::Full(_)) = member.control.try_send(message) {
             tracing::warn!(node = %to, "does not read what it is told; disconnecting");
             self.orders.try_send(Order::Drop(member.opener.peer)).ok();
         }

@@ -53,6 +53,9 @@ impl Site {
             Heard::Flight(message) => {
                 self.outbox.push_back(Event::Message { from: node_id(&peer), message });
             }
+            Heard::Budget(word) => {
+                self.outbox.push_back(Event::Budget { from: node_id(&peer), word });
+            }
             Heard::Ping(number) => drop(connection.control.try_send(control::encode_answer(number))),
             Heard::Beat => {}
             Heard::Latency(latency) => {

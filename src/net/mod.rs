@@ -27,6 +27,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::core::bitrate::Rate;
 use crate::core::id::{NodeId, SiteName};
 
 pub use control::Hello;
@@ -51,6 +52,8 @@ pub struct Config {
     pub mdns: bool,
     /// This node's weight in the ranking of leads.
     pub weight: u32,
+    /// What its owner lets the site take from the WAN.
+    pub wan_limit: Option<Rate>,
 }
 
 /// Why the network could not start.

@@ -108,6 +108,7 @@ pub(super) async fn start(
         weight: config.weight,
         addresses: Vec::new(),
         host: gethostname::gethostname().to_string_lossy().into_owned(),
+        wan_limit: config.wan_limit,
     };
     let mut site = Site {
         swarm,

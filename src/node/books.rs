@@ -82,8 +82,8 @@ impl Books {
         self.state().ledger.wire(&row_key(label), reason, bytes);
     }
 
-    pub(super) fn duplicate(&self, label: &str, bytes: u64) {
-        self.state().ledger.duplicate(&row_key(label), bytes);
+    pub(super) fn duplicate(&self, label: &str, reason: WanReason, bytes: u64) {
+        self.state().ledger.duplicate(&row_key(label), reason, bytes);
     }
 
     /// Verified chunks came, of these lengths; `read` says that a client waits for their blob.

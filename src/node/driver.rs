@@ -1,6 +1,7 @@
 //! The task that owns the coordinator.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -8,13 +9,13 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::allowance::Keeper;
 use super::wan::WanFlight;
 use super::{Node, blocking, peers, wan};
 use crate::core::chunkset::ChunkSet;
 use crate::core::flight::{self, Coordinator, Effect, Failure, FailureKind, FlightView, Input, Shelf};
 use crate::core::id::{BlobId, NodeId};
 use crate::core::manifest::Manifest;
-use crate::core::pace::Pace;
 use crate::net::Event;
 use crate::origin::Origin;
 use crate::store::{Blob, Store, StoreError};
@@ -26,6 +27,8 @@ const BURST: usize = 64;
 #[derive(Default)]
 struct Running {
     wan: Option<Arc<WanFlight>>,
+    /// What is pulled is in no hurry.
+    background: Arc<AtomicBool>,
     runs: Vec<AbortHandle>,
     manifest: Option<AbortHandle>,
     /// Batches under way, by number.
@@ -38,7 +41,7 @@ pub(super) struct Driver {
     node: Node,
     coordinator: Coordinator,
     origin: Origin,
-    pace: Option<Arc<tokio::sync::Mutex<Pace>>>,
+    allowance: Keeper,
     running: HashMap<BlobId, Running>,
     views: Arc<Mutex<Vec<FlightView>>>,
     tasks: JoinSet<()>,
@@ -60,7 +63,7 @@ impl Driver {
         Self {
             coordinator: Coordinator::new(now, node.me(), settings),
             origin,
-            pace: limit.map(|rate| Arc::new(tokio::sync::Mutex::new(Pace::new(now, rate)))),
+            allowance: Keeper::new(node.inner.net.clone(), node.inner.allowance.clone(), limit),
             running: HashMap::new(),
             views: node.inner.views.clone(),
             node: node.clone(),
@@ -70,13 +73,8 @@ impl Driver {
 
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, mut events: mpsc::Receiver<Event>) {
         loop {
-            let deadline = self.coordinator.deadline();
-            let wake = async {
-                match deadline {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let (deadline, look) = (self.coordinator.deadline(), self.allowance.deadline());
+            let begun = self.node.inner.allowance.clone();
             tokio::select! {
                 input = inputs.recv() => match input {
                     Some(input) => self.handle(input),
@@ -87,7 +85,9 @@ impl Driver {
                     None => return,
                 },
                 Some(_) = self.tasks.join_next() => {}
-                () = wake => self.handle(Input::Tick),
+                () = until(deadline) => self.handle(Input::Tick),
+                () = until(look) => self.allowance.look(),
+                () = begun.begun() => self.allowance.look(),
             }
             for _ in 0..BURST {
                 let Ok(input) = inputs.try_recv() else { break };
@@ -99,8 +99,15 @@ impl Driver {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Up { node, hello } => self.handle(Input::Joined { node, weight: hello.weight }),
-            Event::Down { node } => self.handle(Input::Left { node }),
+            Event::Up { node, hello } => {
+                self.allowance.joined(node, &hello);
+                self.handle(Input::Joined { node, weight: hello.weight });
+            }
+            Event::Down { node } => {
+                self.allowance.left(node);
+                self.handle(Input::Left { node });
+            }
+            Event::Budget { from, word } => self.allowance.hear(from, word),
             Event::Message { from, message } => self.handle(Input::Message { from, message }),
         }
     }
@@ -140,9 +147,13 @@ impl Driver {
                     return self.unwritable(blob);
                 };
                 let order = wan::Run { blob, run, chunks, reason };
-                let work = wan::pull(self.node.clone(), wan, handle, order, self.pace.clone());
+                let work = wan::pull(self.node.clone(), wan, handle, order);
                 let abort = self.tasks.spawn(work);
                 self.running.entry(blob).or_default().runs.push(abort);
+            }
+            Effect::Urgency { blob, background } => {
+                let running = self.running.entry(blob).or_default();
+                running.background.store(background, Ordering::Relaxed);
             }
             Effect::StopWan { blob } => {
                 if let Some(running) = self.running.get_mut(&blob) {
@@ -163,8 +174,8 @@ impl Driver {
                 let batch = self.running.get(&blob).and_then(|running| running.batches.get(&batch));
                 batch.inspect(|batch| batch.cancel());
             }
-            Effect::Duplicate { blob, bytes } => {
-                self.node.inner.books.duplicate(&self.node.label(&blob), bytes)
+            Effect::Duplicate { blob, bytes, reason } => {
+                self.node.inner.books.duplicate(&self.node.label(&blob), reason, bytes)
             }
             Effect::Ended { blob, result } => {
                 if let Err(failure) = &result {
@@ -204,7 +215,8 @@ impl Driver {
         if let Some(wan) = &running.wan {
             return Ok(wan.clone());
         }
-        let wan = Arc::new(WanFlight::new(self.origin.separate()?, self.node.label(&blob)));
+        let origin = self.origin.separate()?;
+        let wan = Arc::new(WanFlight::new(origin, self.node.label(&blob), running.background.clone()));
         running.wan = Some(wan.clone());
         Ok(wan)
     }
@@ -242,6 +254,14 @@ impl Driver {
         };
         let abort = self.tasks.spawn(work);
         self.running.entry(blob).or_default().manifest = Some(abort);
+    }
+}
+
+/// Waits for a time that may never come.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -85,14 +85,14 @@ pub(super) struct Ticket {
 
 impl Ticket {
     /// Makes the node fetch what is missing.
-    pub(super) async fn want(&mut self, manifest: ManifestId) {
+    pub(super) async fn want(&mut self, manifest: ManifestId, background: bool) {
         // A flight that ended before is begun anew.
         if let Some(entry) = self.live.waiting().get(&self.blob) {
             entry.news.send_modify(|news| news.end = None);
         }
         self.news.mark_unchanged();
         self.wanted = true;
-        self.inputs.send(Input::Want { blob: self.blob, manifest }).await.ok();
+        self.inputs.send(Input::Want { blob: self.blob, manifest, background }).await.ok();
     }
 
     pub(super) fn wants(&self) -> bool {

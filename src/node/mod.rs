@@ -5,6 +5,7 @@
 //! bounded queue. Clients read through a [`reader`], which only ever waits for chunks to be in
 //! the store: who brings them, and how, is none of its business.
 
+mod allowance;
 pub mod books;
 pub mod catalog;
 mod dealings;
@@ -15,6 +16,7 @@ pub mod reader;
 mod relay;
 pub mod report;
 mod serve;
+mod throttle;
 mod uploads;
 mod wan;
 
@@ -34,6 +36,7 @@ use crate::net::{self, Multiaddr, Net, NetError, SiteKey, SiteKeyError};
 use crate::origin::{Address, Keeper, Origin, OriginError};
 use crate::store::{Buffer, DiskStore, Limits, Store, StoreError};
 
+use allowance::Allowance;
 use books::Books;
 use catalog::CatalogService;
 use live::Live;
@@ -58,7 +61,7 @@ pub struct Config {
     pub peers: Vec<Multiaddr>,
     /// Find members by multicast.
     pub mdns: bool,
-    /// The most that this node takes from the WAN.
+    /// The most that the site takes from the WAN, all its nodes together.
     pub wan_limit: Option<Rate>,
     /// The most that this node gives to members.
     pub upload_limit: Option<Rate>,
@@ -109,6 +112,7 @@ struct Inner {
     catalog: Arc<CatalogService>,
     live: Arc<Live>,
     uploads: Arc<Uploads>,
+    allowance: Arc<Allowance>,
     dealings: dealings::Ledger,
     inputs: mpsc::Sender<Input>,
     views: Arc<std::sync::Mutex<Vec<FlightView>>>,
@@ -124,6 +128,9 @@ impl std::fmt::Debug for Node {
 
 /// A kill loses at most so much of what was used when.
 const STORE_FLUSH: Duration = Duration::from_secs(30);
+/// Under a WAN limit, runs at a time: one that waits for its answer, one that brings bytes. Each reads
+/// a little ahead of what it may.
+const RUNS_UNDER_LIMIT: usize = 2;
 /// Inputs that wait for the driver.
 const INPUTS: usize = 1024;
 
@@ -146,8 +153,11 @@ impl Node {
         let books = Arc::new(Books::open(&config.state_dir.join("ledger")).map_err(StartError::Books)?);
         let origin = Origin::open(&config.origin)?;
         let keeper = Keeper::open(&config.state_dir.join("catalog"), config.trust.clone()).await?;
-        let settings =
+        let mut settings =
             flight::Config { weight: config.weight, settle: settle(&config), ..flight::Config::default() };
+        if config.wan_limit.is_some() {
+            settings.wan_runs = RUNS_UNDER_LIMIT;
+        }
         let server = Arc::new(serve::Server::default());
         let network = net::Config {
             site: config.site.clone(),
@@ -156,6 +166,7 @@ impl Node {
             peers: config.peers.clone(),
             mdns: config.mdns,
             weight: config.weight,
+            wan_limit: config.wan_limit,
         };
         let (net, events) = net::start(&config.state_dir, network, server.clone()).await?;
         let (inputs, queue) = mpsc::channel(INPUTS);
@@ -170,6 +181,7 @@ impl Node {
                 catalog: Arc::new(catalog),
                 live: Arc::default(),
                 uploads: Arc::new(Uploads::new(config.upload_slots, config.upload_limit)),
+                allowance: Arc::default(),
                 dealings: dealings::Ledger::default(),
                 inputs,
                 views: Arc::default(),

@@ -40,6 +40,7 @@ pub struct Reader {
     node: Node,
     resolved: Resolved,
     label: String,
+    background: bool,
     ticket: Ticket,
     blob: Option<Arc<dyn Blob>>,
     /// Read, and not handed out yet; with its place in the blob, in bytes.
@@ -49,8 +50,8 @@ pub struct Reader {
 }
 
 impl Node {
-    /// Begins to read a version.
-    pub fn read(&self, resolved: Resolved) -> Reader {
+    /// Begins to read a version. In the `background`, others go first on the WAN.
+    pub fn read(&self, resolved: Resolved, background: bool) -> Reader {
         let blob = resolved.published.blob;
         let (before, after) = (self.inner.books.clone(), self.inner.books.clone());
         let inputs = self.inner.inputs.clone();
@@ -63,6 +64,7 @@ impl Node {
             node: self.clone(),
             resolved,
             label,
+            background,
             ticket,
             blob: None,
             ready: (0, Bytes::new()),
@@ -153,7 +155,7 @@ impl Reader {
                 if let Some(blob) = self.blob.clone() {
                     blocking(move || blob.check()).await;
                 }
-                self.ticket.want(self.resolved.published.manifest).await;
+                self.ticket.want(self.resolved.published.manifest, self.background).await;
                 self.ticket.say(Input::Lost { blob: self.id(), chunk }).await;
                 Ok(false)
             }
@@ -165,7 +167,7 @@ impl Reader {
     /// Waits for news of the flight, which it starts if there is none.
     async fn wait(&mut self) -> Result<(), ReadError> {
         if !self.ticket.wants() {
-            self.ticket.want(self.resolved.published.manifest).await;
+            self.ticket.want(self.resolved.published.manifest, self.background).await;
             // What came between the look into the store and now is seen by the next look.
             return Ok(());
         }
@@ -183,7 +185,7 @@ impl Reader {
                 let held =
                     self.blob.as_ref().is_some_and(|blob| blob.held().len() == blob.manifest().count());
                 if !held {
-                    self.ticket.want(self.resolved.published.manifest).await;
+                    self.ticket.want(self.resolved.published.manifest, self.background).await;
                 }
                 Ok(())
             }

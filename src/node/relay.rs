@@ -51,7 +51,7 @@ impl Relay {
     pub(super) async fn begin(node: &Node, resolved: &Resolved, label: &str) -> Result<Self, String> {
         let (blob, id) = (resolved.published.blob, resolved.published.manifest);
         let origin = Origin::open(&node.inner.config.origin).map_err(|error| error.to_string())?;
-        let wan = WanFlight::new(origin, label.to_owned());
+        let wan = WanFlight::new(origin, label.to_owned(), Arc::default());
         for member in members(node, &blob).into_iter().take(3) {
             if let Ok(manifest) = peers::manifest(node, member, blob, id).await {
                 return Ok(Self { node: node.clone(), manifest, wan, ready: VecDeque::new() });
@@ -156,8 +156,11 @@ impl Relay {
         let stream = self.wan.origin.stream(&format!("packs/{pack}"), chunk.pack_range()).await;
         let mut stream = stream.map_err(|error| error.to_string())?;
         let mut stored = BytesMut::new();
+        let pulling = self.node.inner.allowance.begin(false);
         while let Some(piece) = stream.next().await {
-            stored.extend_from_slice(&piece.map_err(|error| error.to_string())?);
+            let piece = piece.map_err(|error| error.to_string())?;
+            pulling.throttle().pass(piece.len() as u64).await;
+            stored.extend_from_slice(&piece);
         }
         self.wan.bill(&self.node, reason);
         let content = if chunk.stored < chunk.length {
@@ -191,7 +194,7 @@ impl Node {
         let first = move || before.settle(&blob);
         let last = move || after.settle(&blob);
         let mut ticket = self.inner.live.enter(blob, self.inner.inputs.clone(), first, last);
-        ticket.want(manifest).await;
+        ticket.want(manifest, false).await;
         let end = Instant::now() + PATIENCE - Duration::from_secs(3);
         while !held() && ticket.news.borrow().end.as_ref().is_none_or(Result::is_ok) {
             let left = end.saturating_duration_since(Instant::now());

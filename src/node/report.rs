@@ -170,7 +170,7 @@ pub struct SavingsRow {
     /// The beginning of an hour, UTC.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hour: Option<String>,
-    /// Why bytes crossed the WAN; only `wan_wire` is known by reason.
+    /// Why bytes crossed the WAN; only `wan_wire` and `wan_duplicate` are known by reason.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
     /// The sums.
@@ -355,6 +355,10 @@ fn group(nodes: &[(String, Rows)], by: By) -> Savings {
                 By::Reason => {
                     for (reason, bytes) in &row.reasons {
                         let totals = Totals { wan_wire: *bytes, ..Totals::default() };
+                        groups.entry(WanReason::as_str(*reason).to_owned()).or_default().add(&totals);
+                    }
+                    for (reason, bytes) in &row.duplicates {
+                        let totals = Totals { wan_duplicate: *bytes, ..Totals::default() };
                         groups.entry(WanReason::as_str(*reason).to_owned()).or_default().add(&totals);
                     }
                 }

@@ -3,11 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
+use super::throttle::Throttle;
 use crate::core::bitrate::Rate;
 use crate::core::id::NodeId;
-use crate::core::pace::Pace;
 use crate::store::PIECE;
 
 /// Under a limit, answers at a time are so few that each has this rate, in bytes per second: more
@@ -21,7 +20,7 @@ const EACH: usize = 2;
 pub(super) struct Uploads {
     slots: usize,
     busy: Mutex<HashMap<NodeId, usize>>,
-    pace: Option<tokio::sync::Mutex<Pace>>,
+    throttle: Throttle,
 }
 
 /// One answer's place; free again when it is dropped.
@@ -34,8 +33,7 @@ pub(super) struct Slot {
 impl Uploads {
     pub(super) fn new(slots: usize, limit: Option<Rate>) -> Self {
         let slots = limit.map_or(slots, |limit| slots.min((limit.0 / LEAST_RATE).max(1) as usize));
-        let pace = limit.map(|limit| tokio::sync::Mutex::new(Pace::new(Instant::now(), limit)));
-        Self { slots, busy: Mutex::default(), pace }
+        Self { slots, busy: Mutex::default(), throttle: Throttle::new(limit) }
     }
 
     fn busy(&self) -> MutexGuard<'_, HashMap<NodeId, usize>> {
@@ -69,15 +67,12 @@ impl Uploads {
 
     /// Waits until so many more bytes may be sent.
     pub(super) async fn keep_pace(&self, bytes: u64) {
-        if let Some(pace) = &self.pace {
-            let wait = pace.lock().await.take(Instant::now(), bytes);
-            tokio::time::sleep(wait).await;
-        }
+        self.throttle.pass(bytes).await;
     }
 
     /// Bytes to read and send at a time.
     pub(super) fn piece(&self) -> u64 {
-        if self.pace.is_some() { 64 << 10 } else { PIECE as u64 }
+        if self.throttle.is_limited() { 64 << 10 } else { PIECE as u64 }
     }
 }
 

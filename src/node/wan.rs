@@ -1,12 +1,11 @@
 //! Pulling over the WAN: one run of chunks, or a manifest.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
-use tokio::sync::Mutex;
 
 use super::driver::local_failure;
 use super::{Node, blocking};
@@ -14,12 +13,11 @@ use crate::core::flight::{Failure, FailureKind, Input, WanEnd};
 use crate::core::id::{BlobId, ManifestId};
 use crate::core::ledger::{Source, WanReason};
 use crate::core::manifest::{Chunk, MAX_MANIFEST, Manifest};
-use crate::core::pace::Pace;
 use crate::origin::{Origin, OriginError};
 use crate::store::{Blob, StoreError};
 
 /// The coordinator hears of bytes this often, at most.
-const NEWS: Duration = Duration::from_millis(200);
+const OFTEN: Duration = Duration::from_millis(200);
 
 /// The WAN side of one flight: connections of its own, so that its bytes can be billed to it.
 #[derive(Debug)]
@@ -27,11 +25,17 @@ pub(super) struct WanFlight {
     pub(super) origin: Origin,
     label: String,
     billed: AtomicU64,
+    /// Nobody waits for what is pulled; may change at any time.
+    background: Arc<AtomicBool>,
 }
 
 impl WanFlight {
-    pub(super) fn new(origin: Origin, label: String) -> Self {
-        Self { origin, label, billed: AtomicU64::new(0) }
+    pub(super) fn new(origin: Origin, label: String, background: Arc<AtomicBool>) -> Self {
+        Self { origin, label, billed: AtomicU64::new(0), background }
+    }
+
+    fn is_background(&self) -> bool {
+        self.background.load(Ordering::Relaxed)
     }
 
     /// Enters what was read since the last time.
@@ -66,14 +70,8 @@ pub(super) async fn manifest(node: &Node, wan: &WanFlight, id: ManifestId) -> Re
 }
 
 /// Pulls a run and reports how it ended.
-pub(super) async fn pull(
-    node: Node,
-    wan: Arc<WanFlight>,
-    blob: Arc<dyn Blob>,
-    run: Run,
-    pace: Option<Arc<Mutex<Pace>>>,
-) {
-    let end = match pull_run(&node, &wan, &blob, &run, pace).await {
+pub(super) async fn pull(node: Node, wan: Arc<WanFlight>, blob: Arc<dyn Blob>, run: Run) {
+    let end = match pull_run(&node, &wan, &blob, &run).await {
         Ok(()) => WanEnd::Done,
         Err(end) => end,
     };
@@ -81,13 +79,39 @@ pub(super) async fn pull(
     node.inner.inputs.send(Input::WanEnded { blob: run.blob, run: run.run, end }).await.ok();
 }
 
-async fn pull_run(
-    node: &Node,
-    wan: &WanFlight,
-    blob: &Arc<dyn Blob>,
-    run: &Run,
-    pace: Option<Arc<Mutex<Pace>>>,
-) -> Result<(), WanEnd> {
+/// What the coordinator hears of a run under way.
+struct News<'a> {
+    node: &'a Node,
+    wan: &'a WanFlight,
+    run: &'a Run,
+    told: Instant,
+    bytes: u64,
+}
+
+impl News<'_> {
+    async fn came(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.tell(false).await;
+    }
+
+    /// The site's limit holds the run back: that is no lack of progress.
+    async fn held_back(&mut self) {
+        self.tell(true).await;
+    }
+
+    async fn tell(&mut self, held_back: bool) {
+        if self.told.elapsed() < OFTEN {
+            return;
+        }
+        self.told = Instant::now();
+        self.wan.bill(self.node, self.run.reason);
+        let bytes = std::mem::take(&mut self.bytes);
+        let input = Input::WanBytes { blob: self.run.blob, bytes, held_back };
+        self.node.inner.inputs.send(input).await.ok();
+    }
+}
+
+async fn pull_run(node: &Node, wan: &WanFlight, blob: &Arc<dyn Blob>, run: &Run) -> Result<(), WanEnd> {
     let failed = |error: &OriginError| WanEnd::Failed(failure(error));
     let manifest = blob.manifest().clone();
     let chunks: Vec<(u32, Chunk)> =
@@ -95,9 +119,11 @@ async fn pull_run(
     let (Some((_, first)), Some((_, last))) = (chunks.first(), chunks.last()) else { return Ok(()) };
     let Some(pack) = manifest.packs().get(first.pack as usize) else { return Ok(()) };
     let range = first.pack_offset..last.pack_range().end;
+    let mut pulling = node.inner.allowance.begin(wan.is_background());
+    wan.origin.meter().keep_window(pulling.window());
     let mut stream =
         wan.origin.stream(&format!("packs/{pack}"), range).await.map_err(|error| failed(&error))?;
-    let mut told = Instant::now();
+    let mut news = News { node, wan, run, told: Instant::now(), bytes: 0 };
     let mut buffer = BytesMut::new();
     for (index, chunk) in chunks {
         while buffer.len() < chunk.stored as usize {
@@ -105,15 +131,13 @@ async fn pull_run(
                 Some(piece) => piece.map_err(|error| failed(&error))?,
                 None => return Err(failed(&OriginError::Failed("a pack ended early".into()))),
             };
-            if let Some(pace) = &pace {
-                let wait = pace.lock().await.take(Instant::now(), piece.len() as u64);
-                tokio::time::sleep(wait).await;
-            }
+            news.came(piece.len() as u64).await;
             buffer.extend_from_slice(&piece);
-            if told.elapsed() >= NEWS {
-                told = Instant::now();
-                wan.bill(node, run.reason);
-                node.inner.inputs.send(Input::WanBytes { blob: run.blob }).await.ok();
+            pulling.is_for(wan.is_background());
+            wan.origin.meter().keep_window(pulling.window());
+            let taken = pulling.throttle().take(piece.len() as u64);
+            while pulling.throttle().holds_back(taken).await {
+                news.held_back().await;
             }
         }
         let stored = buffer.copy_to_bytes(chunk.stored as usize);
@@ -155,7 +179,7 @@ async fn write(
     node.stored(&wan.label, Source::Wan, blob.manifest(), vec![index], places).await;
     if run.reason == WanReason::Takeover && new {
         // The lead before was pulling it too.
-        node.inner.books.duplicate(&wan.label, u64::from(chunk.length));
+        node.inner.books.duplicate(&wan.label, WanReason::Takeover, u64::from(chunk.length));
     }
     Ok(())
 }

@@ -28,6 +28,8 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// A connection that is not there after this is tried again.
 const CONNECT: Duration = Duration::from_secs(4);
+/// What HTTP reads ahead of its reader, in bytes: what a WAN limit holds back is not to cross early.
+const READ_AHEAD: usize = 16 << 10;
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Opens TCP connections whose bytes are counted.
@@ -90,6 +92,7 @@ impl MeteredHttp {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
+            .http1_max_buf_size(READ_AHEAD)
             .build(https);
         Self { client }
     }

@@ -337,7 +337,7 @@ impl World {
                     self.nodes[node].wanted = Some(self.now);
                     self.nodes[node].done = false;
                     let (blob, manifest) = (self.manifest.blob(), self.manifest.id());
-                    self.feed(node, Input::Want { blob, manifest });
+                    self.feed(node, Input::Want { blob, manifest, background: false });
                 }
             }
             Event::Unwant(node) => {
@@ -533,7 +533,7 @@ impl World {
                 self.at(after, Event::Serve { from, to: node, batch, chunks });
             }
             // What still comes of it is welcome, and does come.
-            Effect::AbortPeer { .. } | Effect::Duplicate { .. } => {}
+            Effect::AbortPeer { .. } | Effect::Duplicate { .. } | Effect::Urgency { .. } => {}
             Effect::Ended { result, .. } => {
                 if let Err(failure) = &result {
                     self.violation(format!("node {node} was refused its blob: {}", failure.why));

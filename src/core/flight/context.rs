@@ -42,6 +42,12 @@ impl Context<'_> {
         rank::rank(blob.as_bytes(), all)[0]
     }
 
+    /// The best of the others that pass.
+    pub(super) fn next_best(&self, blob: &BlobId, pass: impl Fn(&NodeId) -> bool) -> Option<NodeId> {
+        let others = self.members.iter().map(|(node, weight)| (*node, *weight));
+        rank::rank(blob.as_bytes(), others.filter(|(node, _)| pass(node))).first().copied()
+    }
+
     pub(super) fn outranks_me(&self, blob: &BlobId, node: &NodeId) -> bool {
         rank::outranks(blob.as_bytes(), (*node, self.weight(node)), (self.me, self.config.weight))
     }

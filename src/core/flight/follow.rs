@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use super::lead::STALLED;
 use super::state::{Flight, Role};
 use super::{Failure, FailureKind, Sources, Step};
 use crate::core::chunkset::ChunkSet;
@@ -25,7 +24,9 @@ const LOST: Duration = Duration::from_millis(500);
 /// What it newly holds waits so long for company.
 const NEWS_GAP: Duration = Duration::from_millis(15);
 /// A lead that failed is not asked again for so long.
-const SUSPECT: Duration = Duration::from_secs(10);
+pub(super) const SUSPECT: Duration = Duration::from_secs(10);
+/// A lead without WAN bytes that has not handed over so long after it should have is left.
+const OVERDUE: Duration = Duration::from_millis(500);
 /// After so many redirects in a row a node leads by itself.
 const REDIRECTS: u32 = 6;
 /// A chunk that no reachable source holds for so long is asked of the lead.
@@ -98,12 +99,13 @@ impl Flight {
         }
     }
 
-    fn ask_to_follow(&self, cx: &mut Context, lead: NodeId) {
+    pub(super) fn ask_to_follow(&self, cx: &mut Context, lead: NodeId) {
         let suspects = self.suspects.iter().filter(|(_, until)| **until > cx.now).map(|(node, _)| *node);
         let step = Step::Follow {
             held: self.held.clone(),
             suspects: suspects.collect(),
             manifest: self.manifest.is_some(),
+            background: !self.hurry,
         };
         self.say(cx, lead, step);
     }
@@ -118,9 +120,12 @@ impl Flight {
         }
     }
 
-    pub(super) fn on_redirect(&mut self, cx: &mut Context, from: NodeId, to: NodeId) {
+    pub(super) fn on_redirect(&mut self, cx: &mut Context, from: NodeId, to: NodeId, unfit: bool) {
         if self.lead() != Some(from) {
             return;
+        }
+        if unfit {
+            self.suspect(cx, from);
         }
         self.redirects += 1;
         if to == cx.me || self.redirects > REDIRECTS {
@@ -159,9 +164,8 @@ impl Flight {
         self.inherited = sources.pulling.runs().into_iter().flat_map(|run| run.take(IN_FLIGHT)).collect();
         self.term = self.term.max(sources.term);
         self.learn(cx, &sources);
-        // The longer the site has been without a WAN, the less does another lead help.
-        let patience = STALLED * 2u32.pow(self.term.saturating_sub(1).min(4) as u32);
-        if Duration::from_millis(sources.stalled_ms) >= patience {
+        // It hands over by itself; if it cannot, it is left.
+        if Duration::from_millis(sources.stalled_ms) >= self.patience() + OVERDUE {
             self.suspect(cx, from);
             self.seek_lead(cx);
         }

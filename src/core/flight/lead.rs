@@ -3,24 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::asking::Asking;
 use super::context::Context;
+use super::speed::Speed;
 use super::state::{Flight, Role};
 use super::wan::retry_after;
-use super::{Effect, Failure, FailureKind, Holding, Step, WanEnd};
+use super::{Effect, Failure, FailureKind, Step, WanEnd};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::NodeId;
 
-/// How long to wait for the members' answers; half way, those that are missing are asked again.
-const ASK: Duration = Duration::from_millis(400);
-/// How long to wait for a lead that others know and this node does not see yet.
-const UNSEEN_LEAD: Duration = Duration::from_millis(1500);
 /// News wait so long for company, and longer with many followers.
 const NEWS_GAP: Duration = Duration::from_millis(10);
 const NEWS_GAP_PER_FOLLOWER: Duration = Duration::from_millis(1);
 /// A lead says that it lives this often.
 pub(super) const BEAT: Duration = Duration::from_millis(500);
 /// Without a WAN byte for so long, a lease may be taken over.
-pub(super) const STALLED: Duration = Duration::from_secs(2);
+pub(super) const STALLED: Duration = Duration::from_millis(1500);
 /// Without a WAN byte for so long, clients are told.
 const GIVE_UP: Duration = Duration::from_secs(90);
 /// Wrong bytes from the origin for one flight before its clients are told.
@@ -43,34 +41,12 @@ pub struct Lead {
     pub(super) awaits_manifest: bool,
     pub(super) retry_at: Option<Instant>,
     pub(super) progress: Instant,
+    pub(super) speed: Speed,
+    /// It has been without WAN bytes for too long, and has done what can be done.
+    overdue: bool,
     /// Chunks that followers cannot get from the nodes that hold them.
     pub(super) forced: ChunkSet,
     pub(super) with_manifest: BTreeSet<NodeId>,
-}
-
-#[derive(Debug)]
-pub(super) struct Asking {
-    unanswered: BTreeSet<NodeId>,
-    again_at: Option<Instant>,
-    until: Instant,
-    unseen: Option<NodeId>,
-    /// It has waited for one that is not seen: not again.
-    waited: bool,
-    /// Leads that answered and are not to be waited for: they are told when this one takes over.
-    rivals: BTreeSet<NodeId>,
-}
-
-impl Asking {
-    fn new(now: Instant, members: impl Iterator<Item = NodeId>) -> Self {
-        Self {
-            unanswered: members.collect(),
-            again_at: Some(now + ASK / 2),
-            until: now + ASK,
-            unseen: None,
-            waited: false,
-            rivals: BTreeSet::new(),
-        }
-    }
 }
 
 /// What a follower was told.
@@ -78,6 +54,15 @@ impl Asking {
 pub(super) struct Told {
     pub(super) number: u64,
     pub(super) whole: bool,
+    /// Its clients are in no hurry.
+    pub(super) background: bool,
+}
+
+/// What a node that wants to follow says of itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asks {
+    pub(super) manifest: bool,
+    pub(super) background: bool,
 }
 
 impl Lead {
@@ -97,6 +82,8 @@ impl Lead {
             awaits_manifest: false,
             retry_at: None,
             progress: now,
+            speed: Speed::new(now),
+            overdue: false,
             forced: ChunkSet::new(),
             with_manifest: BTreeSet::new(),
         }
@@ -122,13 +109,14 @@ impl Lead {
         if needs { now.saturating_duration_since(self.progress) } else { Duration::ZERO }
     }
 
-    pub(super) fn deadline(&self, settled_at: Instant) -> Option<Instant> {
+    pub(super) fn deadline(&self, settled_at: Instant, patience: Duration) -> Option<Instant> {
         let asking = self.asking.as_ref().map(|asking| match asking.again_at {
             Some(again) => again.min(asking.until),
             None => asking.until.max(settled_at),
         });
         let beat = (!self.followers.is_empty()).then_some(self.beat_at);
-        [asking, beat, self.news_at, self.retry_at].into_iter().flatten().min()
+        let stalls = (!self.overdue && !self.runs.is_empty()).then_some(self.progress + patience);
+        [asking, beat, self.news_at, self.retry_at, stalls].into_iter().flatten().min()
     }
 
     pub(super) fn asks(&mut self, node: NodeId) {
@@ -177,6 +165,7 @@ impl Lead {
     pub(super) fn wan_progress(&mut self, now: Instant) {
         self.progress = now;
         self.failures = 0;
+        self.overdue = false;
     }
 
     /// A run has ended; returns why the flight cannot go on, if it cannot.
@@ -223,75 +212,21 @@ impl Flight {
         }
     }
 
-    /// Asks all members anew before more is pulled: what was known of them is old.
-    pub(super) fn ask_again(&mut self, cx: &mut Context) {
-        let Role::Lead(lead) = &mut self.role else { return };
-        lead.asking = Some(Asking::new(cx.now, cx.members.keys().copied()));
-        for &node in cx.members.keys() {
-            self.say(cx, node, Step::WhoHas { term: self.term });
-        }
-    }
-
-    pub(super) fn on_holding(&mut self, cx: &mut Context, from: NodeId, holding: Holding) {
-        let stalled = Duration::from_millis(holding.stalled_ms) >= STALLED;
-        if holding.lead == Some(from) && !stalled {
-            self.suspects.remove(&from); // it answers, and its WAN gives: it was out of sight only
-        }
-        let suspect = |node: &NodeId| self.is_suspect(cx.now, node);
-        let incumbent = holding.lead.filter(|lead| *lead != cx.me && !suspect(lead));
-        let Role::Lead(lead) = &mut self.role else { return };
-        if holding.manifest {
-            lead.with_manifest.insert(from);
-        }
-        if !holding.held.is_empty() {
-            self.swarm.add(cx.now, from, &holding.held, false);
-            lead.tell(cx.now, from, &holding.held);
-        }
-        if !lead.pulling().intersection(&holding.held).is_empty() {
-            // A late answer: what is on its way from the origin is on the site already.
-            lead.runs.clear();
-            cx.act(Effect::StopWan { blob: self.blob });
-        }
-        let Some(asking) = &mut lead.asking else {
-            if incumbent == Some(from) {
-                self.two_leads(cx, from, &holding, stalled);
-            }
-            return;
-        };
-        asking.unanswered.remove(&from);
-        if asking.unseen == Some(from) {
-            asking.unseen = None; // here it is
-        }
-        if holding.lead == Some(from) {
-            asking.rivals.insert(from);
-        }
-        match incumbent {
-            Some(other) if other == from && stalled => {}
-            Some(other) if cx.is_member(&other) => self.yield_to(cx, other),
-            Some(other) if !asking.waited => {
-                asking.waited = true;
-                asking.unseen = Some(other);
-                asking.until = cx.now + UNSEEN_LEAD;
-            }
-            _ => {}
-        }
-    }
-
     pub(super) fn on_follow(
         &mut self,
         cx: &mut Context,
         from: NodeId,
         held: ChunkSet,
         suspects: &[NodeId],
-        manifest: bool,
+        asks: Asks,
     ) {
         if let Role::Joining(_) | Role::Following(_) = &self.role {
             let Some(current) = self.lead() else { return };
             let fresh = matches!(&self.role, Role::Following(following) if following.is_fresh(cx.now));
             if current != from && (fresh || !suspects.contains(&current)) {
-                return self.say(cx, from, Step::Redirect { to: current });
+                return self.say(cx, from, Step::Redirect { to: current, unfit: false });
             }
-            if current == from && cx.outranks_me(&self.blob, &from) {
+            if current == from && !suspects.contains(&from) && cx.outranks_me(&self.blob, &from) {
                 return; // each has yielded to the other: the better rank leads, as it learns from us
             }
             // The follower has lost the lead, and so have we; or our lead wants to follow us.
@@ -302,10 +237,11 @@ impl Flight {
         if let Some(asking) = &mut lead.asking {
             asking.unanswered.remove(&from);
         }
-        if manifest {
+        if asks.manifest {
             lead.with_manifest.insert(from);
         }
-        let new = lead.followers.insert(from, Told::default()).is_none();
+        let told = Told { background: asks.background, ..Told::default() };
+        let new = lead.followers.insert(from, told).is_none();
         lead.tell(cx.now, from, &held);
         if new {
             lead.news_at = Some(cx.now); // its first news are the answer
@@ -356,6 +292,12 @@ impl Flight {
                 format!("nothing came from the origin for {} s ({})", stalled.as_secs(), lead.last_failure);
             return self.fail(cx, Failure { why, kind: FailureKind::Permanent });
         }
+        // A WAN that crawls, or gives nothing: another node's may be fine.
+        if !lead.is_asking() && (stalled >= self.patience() || lead.speed.crawls(cx.now)) {
+            self.note_overdue(cx);
+            self.hand_over(cx);
+        }
+        let Role::Lead(lead) = &self.role else { return };
         if !lead.is_asking() {
             self.lead_manifest(cx);
             self.pull(cx);
@@ -363,39 +305,11 @@ impl Flight {
         self.send_news(cx);
     }
 
-    fn finish_asking(&mut self, cx: &mut Context) {
+    /// The followers hear of it at once.
+    fn note_overdue(&mut self, cx: &Context) {
         let Role::Lead(lead) = &mut self.role else { return };
-        let Some(asking) = &mut lead.asking else { return };
-        if asking.again_at.is_some_and(|at| at <= cx.now) {
-            asking.again_at = None;
-            let missing: Vec<NodeId> = asking.unanswered.iter().copied().collect();
-            for node in missing {
-                cx.send(node, self.blob, self.manifest_id, Step::WhoHas { term: self.term });
-            }
-        }
-        let Role::Lead(lead) = &mut self.role else { return };
-        let Some(asking) = &mut lead.asking else { return };
-        if asking.until <= cx.now && asking.unseen.take().is_some() {
-            // It never came, and what the others said meanwhile is old.
-            asking.unanswered = cx.members.keys().copied().collect();
-            (asking.again_at, asking.until) = (Some(cx.now + ASK / 2), cx.now + ASK);
-            for &node in cx.members.keys() {
-                cx.send(node, self.blob, self.manifest_id, Step::WhoHas { term: self.term });
-            }
-        }
-        let Role::Lead(lead) = &mut self.role else { return };
-        let Some(asking) = &lead.asking else { return };
-        let answered = asking.unanswered.is_empty() && asking.unseen.is_none();
-        // A blob that is here needs no WAN, and so no answers.
-        let complete = self.manifest.as_ref().is_some_and(|manifest| manifest.count() == self.held.len());
-        if complete || (cx.settled && (answered || asking.until <= cx.now)) {
-            let rivals = lead.asking.take().map(|asking| asking.rivals).unwrap_or_default();
-            if lead.runs.is_empty() {
-                lead.progress = cx.now;
-            }
-            for rival in rivals {
-                self.say(cx, rival, Step::Lease { term: self.term });
-            }
+        if !std::mem::replace(&mut lead.overdue, true) {
+            lead.news_at = Some(cx.now);
         }
     }
 }

@@ -1,25 +1,43 @@
 //! Whose lease it is, where two nodes claim it.
 
 use super::context::Context;
+use super::follow::SUSPECT;
 use super::lead::STALLED;
 use super::state::{Flight, Role};
 use super::{Effect, Holding, Step};
 use crate::core::id::NodeId;
+use crate::core::ledger::WanReason;
 
 impl Flight {
     /// Stops leading at once and follows another.
     pub(super) fn yield_to(&mut self, cx: &mut Context, other: NodeId) {
+        self.hand_to(cx, other, false);
+    }
+
+    /// A lead whose WAN gives nothing, or little, has the next in rank try, whose WAN may be fine.
+    /// Who comes next does not hand it back: it has a pace of its own to fall short of.
+    pub(super) fn hand_over(&mut self, cx: &mut Context) {
+        let next = cx.next_best(&self.blob, |node| !self.is_suspect(cx.now, node));
+        if let Some(next) = next {
+            self.hand_to(cx, next, true);
+        }
+    }
+
+    fn hand_to(&mut self, cx: &mut Context, other: NodeId, unfit: bool) {
         if let Role::Lead(lead) = &self.role {
             if !lead.runs.is_empty() {
                 cx.act(Effect::StopWan { blob: self.blob });
             }
             for &follower in lead.followers.keys().filter(|follower| **follower != other) {
-                self.say(cx, follower, Step::Redirect { to: other });
+                self.say(cx, follower, Step::Redirect { to: other, unfit });
             }
         }
         if self.is_complete() && !self.wanted {
             self.over = true; // it led for others only, and they ask the other one now
         } else {
+            if unfit {
+                self.suspects.insert(cx.me, cx.now + SUSPECT);
+            }
             self.join(cx, other);
         }
     }
@@ -34,7 +52,7 @@ impl Flight {
             let twice = self.pulled.intersection(&holding.held);
             let bytes = self.manifest.as_ref().map_or(0, |manifest| manifest.bytes_of(twice.iter()));
             if bytes > 0 {
-                cx.act(Effect::Duplicate { blob: self.blob, bytes });
+                cx.act(Effect::Duplicate { blob: self.blob, bytes, reason: WanReason::Partition });
                 self.pulled = self.pulled.difference(&twice);
             }
         }

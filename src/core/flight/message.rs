@@ -40,11 +40,15 @@ pub enum Step {
         suspects: Vec<NodeId>,
         /// It has the manifest.
         manifest: bool,
+        /// Its clients are in no hurry.
+        background: bool,
     },
     /// 'Ask that node instead.'
     Redirect {
         /// Which.
         to: NodeId,
+        /// The sender's WAN gives nothing, or little: it is not to be asked again for a while.
+        unfit: bool,
     },
     /// From a lead: who holds what.
     Sources(Sources),
@@ -132,12 +136,15 @@ impl From<&Message> for proto::Flight {
                 term: holding.term,
                 stalled_ms: holding.stalled_ms,
             }),
-            Step::Follow { held, suspects, manifest } => Wire::Follow(proto::Follow {
+            Step::Follow { held, suspects, manifest, background } => Wire::Follow(proto::Follow {
                 held: runs(held),
                 suspects: suspects.iter().map(node_bytes).collect(),
                 manifest: *manifest,
+                background: *background,
             }),
-            Step::Redirect { to } => Wire::Redirect(proto::Redirect { to: node_bytes(to) }),
+            Step::Redirect { to, unfit } => {
+                Wire::Redirect(proto::Redirect { to: node_bytes(to), unfit: *unfit })
+            }
             Step::Sources(sources) => Wire::Sources(sources.into()),
             Step::Have(held) => Wire::Have(proto::Have { held: runs(held) }),
             Step::Need(chunks) => Wire::Need(proto::Need { chunks: runs(chunks) }),
@@ -197,8 +204,11 @@ impl Message {
                 held: set(follow.held)?,
                 suspects: nodes(&follow.suspects)?,
                 manifest: follow.manifest,
+                background: follow.background,
             },
-            Wire::Redirect(redirect) => Step::Redirect { to: NodeId::from_slice(&redirect.to)? },
+            Wire::Redirect(redirect) => {
+                Step::Redirect { to: NodeId::from_slice(&redirect.to)?, unfit: redirect.unfit }
+            }
             Wire::Sources(sources) => Step::Sources(Sources::from_wire(sources)?),
             Wire::Have(have) => Step::Have(set(have.held)?),
             Wire::Need(need) => Step::Need(set(need.chunks)?),
@@ -255,8 +265,8 @@ mod tests {
                 stalled_ms: 7,
             }),
             Step::Holding(Holding::default()),
-            Step::Follow { held: held.clone(), suspects: vec![node], manifest: true },
-            Step::Redirect { to: node },
+            Step::Follow { held: held.clone(), suspects: vec![node], manifest: true, background: true },
+            Step::Redirect { to: node, unfit: true },
             Step::Sources(Sources {
                 term: 1,
                 number: 2,

@@ -14,6 +14,7 @@
 //! A flight belongs to the coordinator: [`Input::Unwant`] takes this node's clients out of it and
 //! nobody else's.
 
+mod asking;
 mod context;
 pub mod follow;
 pub mod lead;
@@ -22,6 +23,7 @@ pub mod message;
 mod news;
 mod port;
 mod pull;
+mod speed;
 mod state;
 mod view;
 pub mod wan;
@@ -124,7 +126,9 @@ impl Coordinator {
             // Who has left, or not come yet, has no rank: its words would make no sense.
             Input::Message { from, .. } if !self.members.contains_key(&from) => {}
             Input::Message { from, message } => self.on_message(now, from, message, shelf),
-            Input::Want { blob, manifest } => self.on_want(now, blob, manifest, shelf),
+            Input::Want { blob, manifest, background } => {
+                self.on_want(now, (blob, manifest), background, shelf);
+            }
             Input::Unwant { blob } => self.one(now, blob, |flight, cx| flight.on_unwant(cx)),
             Input::Reading { blob, chunk } => self.one(now, blob, |flight, _| flight.cursor = chunk),
             Input::Manifest { blob, result } => {
@@ -132,7 +136,9 @@ impl Coordinator {
             }
             Input::Stored { blob, chunks } => self.one(now, blob, |flight, cx| flight.on_stored(cx, &chunks)),
             Input::Lost { blob, chunk } => self.one(now, blob, |flight, _| flight.on_lost(chunk)),
-            Input::WanBytes { blob } => self.one(now, blob, |flight, cx| flight.on_wan_bytes(cx)),
+            Input::WanBytes { blob, bytes, held_back } => {
+                self.one(now, blob, |flight, cx| flight.on_wan_bytes(cx, bytes, held_back));
+            }
             Input::WanEnded { blob, run, end } => {
                 self.one(now, blob, |flight, cx| flight.on_wan_ended(cx, run, end));
             }
@@ -146,17 +152,23 @@ impl Coordinator {
         }
     }
 
-    fn on_want(&mut self, now: Instant, blob: BlobId, manifest: ManifestId, shelf: &dyn Shelf) {
-        if let Some(flight) = self.flights.get_mut(&blob) {
-            flight.want();
-            return self.one(now, blob, |_, _| {});
+    fn on_want(
+        &mut self,
+        now: Instant,
+        (blob, manifest): (BlobId, ManifestId),
+        background: bool,
+        shelf: &dyn Shelf,
+    ) {
+        if self.flights.contains_key(&blob) {
+            return self.one(now, blob, |flight, cx| flight.want(cx, background));
         }
         let mut flight = Flight::new(now, blob, manifest, shelf);
         if flight.is_complete() {
             self.effects.push_back(Effect::Ended { blob, result: Ok(()) });
             return;
         }
-        flight.want();
+        flight.wanted = true;
+        flight.hurry = !background;
         self.begin(now, flight, Flight::seek_lead);
     }
 

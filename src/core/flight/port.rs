@@ -37,6 +37,8 @@ pub enum Input {
         blob: BlobId,
         /// By the signed catalog.
         manifest: ManifestId,
+        /// It is in no hurry: others go first on the WAN.
+        background: bool,
     },
     /// No client of this node waits for it any more.
     Unwant {
@@ -75,6 +77,10 @@ pub enum Input {
     WanBytes {
         /// For which blob.
         blob: BlobId,
+        /// How many, since the last time; 0 while they are held back.
+        bytes: u64,
+        /// The site's WAN limit held them back.
+        held_back: bool,
     },
     /// [`Effect::FetchWan`] ended.
     WanEnded {
@@ -170,6 +176,13 @@ pub enum Effect {
         /// For the ledger.
         reason: WanReason,
     },
+    /// Whether what is pulled for this blob is in no hurry; said when it changes, and at first.
+    Urgency {
+        /// Of which blob.
+        blob: BlobId,
+        /// No client waits for it, here or behind a follower.
+        background: bool,
+    },
     /// End all WAN transfers of this blob at once.
     StopWan {
         /// Which.
@@ -200,6 +213,8 @@ pub enum Effect {
         blob: BlobId,
         /// How much, in bytes.
         bytes: u64,
+        /// Why.
+        reason: WanReason,
     },
     /// The clients of this node that wait for a blob can have it, or cannot.
     Ended {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::follow::{Following, Joining};
-use super::lead::Lead;
+use super::lead::{Asks, Lead, STALLED};
 use super::{Effect, Failure, FailureKind, Holding, Shelf, Step, WanEnd};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::{BlobId, ManifestId, NodeId};
@@ -46,6 +46,10 @@ pub(super) struct Flight {
     /// Chunks that came with a wrong hash, or went bad on disk.
     pub(super) damaged: ChunkSet,
     pub(super) wanted: bool,
+    /// A client of this node is in a hurry.
+    pub(super) hurry: bool,
+    /// Whether what is pulled is in no hurry, as it was last said.
+    said_background: Option<bool>,
     pub(super) cursor: u32,
     pub(super) role: Role,
     pub(super) term: u64,
@@ -74,6 +78,8 @@ impl Flight {
             held,
             damaged: ChunkSet::new(),
             wanted: false,
+            hurry: false,
+            said_background: None,
             cursor: 0,
             role: Role::New,
             term: 0,
@@ -111,7 +117,7 @@ impl Flight {
     pub(super) fn deadline(&self, settled_at: Instant) -> Option<Instant> {
         let role = match &self.role {
             Role::New => None,
-            Role::Lead(lead) => lead.deadline(settled_at),
+            Role::Lead(lead) => lead.deadline(settled_at, self.patience()),
             Role::Joining(joining) => Some(joining.deadline()),
             Role::Following(following) => Some(following.deadline()),
         };
@@ -126,14 +132,32 @@ impl Flight {
         [role, manifest, self.swarm.wake()].into_iter().flatten().min()
     }
 
+    /// How long a lead may be without a WAN byte: the longer the site has been, the less does
+    /// another lead help.
+    pub(super) fn patience(&self) -> Duration {
+        STALLED * 2u32.pow(self.term.saturating_sub(1).min(4) as u32)
+    }
+
+    /// Nobody waits for it, here or behind a follower.
+    fn is_background(&self) -> bool {
+        let Role::Lead(lead) = &self.role else { return !self.hurry };
+        !self.hurry && lead.followers.values().all(|told| told.background)
+    }
+
     // ---- what happens ----------------------------------------------------------------
 
-    pub(super) fn want(&mut self) {
+    pub(super) fn want(&mut self, cx: &mut Context, background: bool) {
+        let hurries = !background && !self.hurry;
         self.wanted = true;
+        self.hurry |= !background;
+        if hurries && let Some(lead) = self.lead() {
+            self.ask_to_follow(cx, lead); // so that it knows
+        }
     }
 
     pub(super) fn on_unwant(&mut self, cx: &mut Context) {
         self.wanted = false;
+        self.hurry = false;
         if let Some(lead) = self.lead() {
             self.say(cx, lead, Step::Leave { complete: false });
             self.over = true;
@@ -176,7 +200,7 @@ impl Flight {
             self.on_message(cx, from, step);
         } else {
             // Nothing ties this node to the flight: the better one will lead it.
-            self.say(cx, from, Step::Redirect { to: best });
+            self.say(cx, from, Step::Redirect { to: best, unfit: false });
             self.over = true;
         }
     }
@@ -185,8 +209,10 @@ impl Flight {
         match step {
             Step::WhoHas { .. } => self.on_who_has(cx, from),
             Step::Holding(holding) => self.on_holding(cx, from, holding),
-            Step::Follow { held, suspects, manifest } => self.on_follow(cx, from, held, &suspects, manifest),
-            Step::Redirect { to } => self.on_redirect(cx, from, to),
+            Step::Follow { held, suspects, manifest, background } => {
+                self.on_follow(cx, from, held, &suspects, Asks { manifest, background });
+            }
+            Step::Redirect { to, unfit } => self.on_redirect(cx, from, to, unfit),
             Step::Sources(sources) => self.on_sources(cx, from, sources),
             Step::Have(held) => self.on_have(cx, from, &held),
             Step::Need(chunks) => self.on_need(from, &chunks),
@@ -263,9 +289,10 @@ impl Flight {
         self.damaged.insert(chunk);
     }
 
-    pub(super) fn on_wan_bytes(&mut self, cx: &mut Context) {
+    pub(super) fn on_wan_bytes(&mut self, cx: &mut Context, bytes: u64, held_back: bool) {
         if let Role::Lead(lead) = &mut self.role {
             lead.wan_progress(cx.now);
+            lead.speed.came(cx.now, bytes, held_back);
         }
     }
 
@@ -297,6 +324,11 @@ impl Flight {
         if self.is_complete() && self.wanted {
             self.wanted = false;
             cx.act(Effect::Ended { blob: self.blob, result: Ok(()) });
+        }
+        let background = self.is_background();
+        if matches!(self.role, Role::Lead(_)) && self.said_background != Some(background) {
+            self.said_background = Some(background);
+            cx.act(Effect::Urgency { blob: self.blob, background });
         }
         match &self.role {
             Role::New => {}

@@ -47,7 +47,8 @@ pub(super) struct Written {
     /// Do not look for members by multicast
     #[arg(long, env = "BRANCHLINE_NO_MDNS", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     no_mdns: Option<bool>,
-    /// The most that this node takes from the WAN, such as 20mbit
+    /// The most that the site takes from the WAN, all its nodes together, such as 20mbit; the
+    /// lowest that any node has set holds for all
     #[arg(long, env = "BRANCHLINE_WAN_LIMIT", value_name = "RATE")]
     wan_limit: Option<Rate>,
     /// The most that this node gives to its neighbours, such as 200mbit [default: no limit]

@@ -31,6 +31,9 @@ pub(super) struct Get {
     /// Print what was fetched, and from where, as JSON
     #[arg(long)]
     json: bool,
+    /// Let clients that wait go first on the WAN
+    #[arg(long)]
+    background: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -56,6 +59,12 @@ struct Sink {
 }
 
 impl Get {
+    /// By RFC 9218.
+    fn priority(&self) -> Vec<(header::HeaderName, String)> {
+        let urgency = self.background.then(|| "u=7".to_owned());
+        urgency.map(|urgency| (header::HeaderName::from_static("priority"), urgency)).into_iter().collect()
+    }
+
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let (name, version) = match self.package.split_once('@') {
             Some((name, version)) => (name, Some(version)),
@@ -70,7 +79,7 @@ impl Get {
         let before = self.totals(name).await;
         let path =
             format!("/packages/{name}{}", version.map(|version| format!("/{version}")).unwrap_or_default());
-        let mut response = self.target.get(&path, &[]).await?;
+        let mut response = self.target.get(&path, &self.priority()).await?;
         if response.status() != StatusCode::OK {
             bail!("{}", refusal(response).await);
         }
@@ -95,9 +104,9 @@ impl Get {
                 }
                 tokio::time::sleep(WAIT).await;
                 let range = format!("bytes={}-", sink.written);
-                let again =
-                    self.target.get(&path, &[(header::RANGE, range), (header::IF_RANGE, etag.clone())]).await;
-                match again {
+                let mut headers = self.priority();
+                headers.extend([(header::RANGE, range), (header::IF_RANGE, etag.clone())]);
+                match self.target.get(&path, &headers).await {
                     Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => break response,
                     Ok(response) if response.status().is_client_error() => {
                         bail!("{}", refusal(response).await)

@@ -64,7 +64,7 @@ async fn answer(
     if method == Method::HEAD {
         return Ok((status, described).into_response());
     }
-    let mut reader = node.read(resolved);
+    let mut reader = node.read(resolved, is_background(headers));
     let mut rest = range;
     // The first bytes before the header, so that a failure has a status of its own.
     let first = reader.next(&mut rest).await?;
@@ -77,6 +77,13 @@ async fn answer(
         Some((piece, (next, reader, rest)))
     });
     Ok((status, described, Body::from_stream(body)).into_response())
+}
+
+/// By RFC 9218: urgency 7 is for the background; the default is 3.
+fn is_background(headers: &HeaderMap) -> bool {
+    let priority = headers.get("priority").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let urgency = priority.split(',').find_map(|part| part.trim().strip_prefix("u="));
+    urgency.and_then(|urgency| urgency.parse::<u8>().ok()).is_some_and(|urgency| urgency >= 6)
 }
 
 fn describe(resolved: &Resolved, etag: &str, cache: &'static str) -> HeaderMap {

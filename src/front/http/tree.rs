@@ -107,7 +107,10 @@ fn pieces(
         let mut piece = vec![0; left.min(most) as usize];
         file.read_exact(&mut piece).await?;
         if let Some(pace) = &pace {
-            let wait = pace.lock().await.take(Instant::now(), piece.len() as u64);
+            let mut pace = pace.lock().await;
+            let taken = pace.take(Instant::now(), piece.len() as u64);
+            let wait = pace.wait(Instant::now(), taken);
+            drop(pace);
             tokio::time::sleep(wait).await;
         }
         let left = left - piece.len() as u64;

@@ -1,0 +1,132 @@
+//! Asking the members before anything is pulled: who holds, or leads?
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::lead::STALLED;
+use super::state::{Flight, Role};
+use super::{Effect, Holding, Step};
+use crate::core::id::NodeId;
+
+/// How long to wait for the members' answers; half way, those that are missing are asked again.
+const ASK: Duration = Duration::from_millis(400);
+/// How long to wait for a lead that others know and this node does not see yet.
+const UNSEEN_LEAD: Duration = Duration::from_millis(1500);
+
+#[derive(Debug)]
+pub(super) struct Asking {
+    pub(super) unanswered: BTreeSet<NodeId>,
+    pub(super) again_at: Option<Instant>,
+    pub(super) until: Instant,
+    unseen: Option<NodeId>,
+    /// It has waited for one that is not seen: not again.
+    waited: bool,
+    /// Leads that answered and are not to be waited for: they are told when this one takes over.
+    rivals: BTreeSet<NodeId>,
+}
+
+impl Asking {
+    pub(super) fn new(now: Instant, members: impl Iterator<Item = NodeId>) -> Self {
+        Self {
+            unanswered: members.collect(),
+            again_at: Some(now + ASK / 2),
+            until: now + ASK,
+            unseen: None,
+            waited: false,
+            rivals: BTreeSet::new(),
+        }
+    }
+}
+
+impl Flight {
+    /// Asks all members anew before more is pulled: what was known of them is old.
+    pub(super) fn ask_again(&mut self, cx: &mut Context) {
+        let Role::Lead(lead) = &mut self.role else { return };
+        lead.asking = Some(Asking::new(cx.now, cx.members.keys().copied()));
+        for &node in cx.members.keys() {
+            self.say(cx, node, Step::WhoHas { term: self.term });
+        }
+    }
+
+    pub(super) fn on_holding(&mut self, cx: &mut Context, from: NodeId, holding: Holding) {
+        let stalled = Duration::from_millis(holding.stalled_ms) >= STALLED;
+        if holding.lead == Some(from) && !stalled {
+            self.suspects.remove(&from); // it answers, and its WAN gives: it was out of sight only
+        }
+        let suspect = |node: &NodeId| self.is_suspect(cx.now, node);
+        let incumbent = holding.lead.filter(|lead| *lead != cx.me && !suspect(lead));
+        let Role::Lead(lead) = &mut self.role else { return };
+        if holding.manifest {
+            lead.with_manifest.insert(from);
+        }
+        if !holding.held.is_empty() {
+            self.swarm.add(cx.now, from, &holding.held, false);
+            lead.tell(cx.now, from, &holding.held);
+        }
+        if !lead.pulling().intersection(&holding.held).is_empty() {
+            // A late answer: what is on its way from the origin is on the site already.
+            lead.runs.clear();
+            cx.act(Effect::StopWan { blob: self.blob });
+        }
+        let Some(asking) = &mut lead.asking else {
+            if incumbent == Some(from) {
+                self.two_leads(cx, from, &holding, stalled);
+            }
+            return;
+        };
+        asking.unanswered.remove(&from);
+        if asking.unseen == Some(from) {
+            asking.unseen = None; // here it is
+        }
+        if holding.lead == Some(from) {
+            asking.rivals.insert(from);
+        }
+        match incumbent {
+            Some(other) if other == from && stalled => {}
+            Some(other) if cx.is_member(&other) => self.yield_to(cx, other),
+            Some(other) if !asking.waited => {
+                asking.waited = true;
+                asking.unseen = Some(other);
+                asking.until = cx.now + UNSEEN_LEAD;
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn finish_asking(&mut self, cx: &mut Context) {
+        let Role::Lead(lead) = &mut self.role else { return };
+        let Some(asking) = &mut lead.asking else { return };
+        if asking.again_at.is_some_and(|at| at <= cx.now) {
+            asking.again_at = None;
+            let missing: Vec<NodeId> = asking.unanswered.iter().copied().collect();
+            for node in missing {
+                cx.send(node, self.blob, self.manifest_id, Step::WhoHas { term: self.term });
+            }
+        }
+        let Role::Lead(lead) = &mut self.role else { return };
+        let Some(asking) = &mut lead.asking else { return };
+        if asking.until <= cx.now && asking.unseen.take().is_some() {
+            // It never came, and what the others said meanwhile is old.
+            asking.unanswered = cx.members.keys().copied().collect();
+            (asking.again_at, asking.until) = (Some(cx.now + ASK / 2), cx.now + ASK);
+            for &node in cx.members.keys() {
+                cx.send(node, self.blob, self.manifest_id, Step::WhoHas { term: self.term });
+            }
+        }
+        let Role::Lead(lead) = &mut self.role else { return };
+        let Some(asking) = &lead.asking else { return };
+        let answered = asking.unanswered.is_empty() && asking.unseen.is_none();
+        // A blob that is here needs no WAN, and so no answers.
+        let complete = self.manifest.as_ref().is_some_and(|manifest| manifest.count() == self.held.len());
+        if complete || (cx.settled && (answered || asking.until <= cx.now)) {
+            let rivals = lead.asking.take().map(|asking| asking.rivals).unwrap_or_default();
+            if lead.runs.is_empty() {
+                lead.progress = cx.now;
+            }
+            for rival in rivals {
+                self.say(cx, rival, Step::Lease { term: self.term });
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! How fast a lead's WAN is, and whether it has slowed to a crawl.
+
+use std::time::{Duration, Instant};
+
+/// Over so long a rate is measured.
+const WINDOW: Duration = Duration::from_secs(2);
+/// In so many windows in a row it has to be slow.
+const WINDOWS: u32 = 3;
+/// Slow is less than this part of the best that was seen: other flights that begin, and take their
+/// part of the link, do not count as a crawl.
+const CRAWL: f64 = 0.15;
+
+/// The rate of the WAN bytes of one lease.
+#[derive(Debug)]
+pub(super) struct Speed {
+    since: Instant,
+    bytes: u64,
+    held_back: bool,
+    best: f64,
+    slow: u32,
+}
+
+impl Speed {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { since: now, bytes: 0, held_back: false, best: 0.0, slow: 0 }
+    }
+
+    /// Bytes came; `held_back` says that the site's own limit made them wait.
+    pub(super) fn came(&mut self, now: Instant, bytes: u64, held_back: bool) {
+        self.bytes += bytes;
+        self.held_back |= held_back;
+        let time = now.saturating_duration_since(self.since);
+        if time < WINDOW {
+            return;
+        }
+        let rate = self.bytes as f64 / time.as_secs_f64();
+        let slow = !self.held_back && rate < self.best * CRAWL;
+        self.slow = if slow { self.slow + 1 } else { 0 };
+        self.best = self.best.max(rate);
+        (self.since, self.bytes, self.held_back) = (now, 0, false);
+    }
+
+    /// It was much faster before, and not just for a moment.
+    pub(super) fn crawls(&self, now: Instant) -> bool {
+        // A pause is no crawl: nothing was asked for, or nothing comes at all.
+        self.slow >= WINDOWS && now.saturating_duration_since(self.since) < WINDOW
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(pieces: &[(u64, u64)], held_back: bool) -> bool {
+        let start = Instant::now();
+        let (mut now, mut speed) = (start, Speed::new(start));
+        for &(seconds, rate) in pieces {
+            for _ in 0..seconds * 5 {
+                now += Duration::from_millis(200);
+                speed.came(now, rate / 5, held_back);
+            }
+        }
+        speed.crawls(now)
+    }
+
+    #[test]
+    fn a_crawl_is_seen_and_a_busy_link_is_none() {
+        assert!(after(&[(10, 2_000_000), (10, 200_000)], false));
+        assert!(!after(&[(10, 2_000_000), (4, 200_000)], false), "not yet");
+        assert!(!after(&[(10, 2_000_000), (20, 500_000)], false), "three others came");
+        assert!(!after(&[(60, 20_000)], false), "it was never better");
+        assert!(!after(&[(10, 2_000_000), (10, 200_000)], true), "by our own limit");
+    }
+}

@@ -1,0 +1,82 @@
+//! Holding bytes back so that they keep to a rate that may change at any time.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::core::bitrate::Rate;
+use crate::core::pace::{Pace, Taken};
+
+/// Who waits looks this often whether the rate has changed.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Bytes that pass, and the rate that they keep to, if any.
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    pace: Mutex<Option<Pace>>,
+    passed: AtomicU64,
+    waited: AtomicBool,
+}
+
+impl Throttle {
+    /// One that keeps to this rate.
+    pub(super) fn new(rate: Option<Rate>) -> Self {
+        let throttle = Self::default();
+        throttle.set(rate);
+        throttle
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Option<Pace>> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the rate, for those who wait already too.
+    pub(super) fn set(&self, rate: Option<Rate>) {
+        let (mut pace, now) = (self.pace(), Instant::now());
+        match (&mut *pace, rate) {
+            (Some(pace), Some(rate)) => pace.set_rate(now, rate),
+            (pace, rate) => *pace = rate.map(|rate| Pace::new(now, rate)),
+        }
+    }
+
+    /// The rate to keep, in bytes per second.
+    pub(super) fn rate(&self) -> Option<f64> {
+        self.pace().as_ref().map(Pace::rate)
+    }
+
+    /// Whether there is a rate to keep.
+    pub(super) fn is_limited(&self) -> bool {
+        self.pace().is_some()
+    }
+
+    /// Accounts for bytes that came; they are to be waited for with [`Throttle::holds_back`].
+    pub(super) fn take(&self, bytes: u64) -> Option<Taken> {
+        self.passed.fetch_add(bytes, Ordering::Relaxed);
+        self.pace().as_mut().map(|pace| pace.take(Instant::now(), bytes))
+    }
+
+    /// Waits a little if more may not come yet; false once it may.
+    pub(super) async fn holds_back(&self, taken: Option<Taken>) -> bool {
+        let wait = match (&mut *self.pace(), taken) {
+            (Some(pace), Some(taken)) => pace.wait(Instant::now(), taken),
+            _ => return false,
+        };
+        if wait.is_zero() {
+            return false;
+        }
+        self.waited.store(true, Ordering::Relaxed);
+        tokio::time::sleep(wait.min(LOOK)).await;
+        true
+    }
+
+    /// Lets bytes pass, and waits until more may.
+    pub(super) async fn pass(&self, bytes: u64) {
+        let taken = self.take(bytes);
+        while self.holds_back(taken).await {}
+    }
+
+    /// Bytes that have passed since this was last asked, and whether any had to wait.
+    pub(super) fn use_since(&self) -> (u64, bool) {
+        (self.passed.swap(0, Ordering::Relaxed), self.waited.swap(false, Ordering::Relaxed))
+    }
+}
