@@ -4,9 +4,11 @@
 //! step what promises 1 to 4 say. A failure prints its seed; `SIM_SEED=n cargo test --test sim`
 //! runs that one alone, and `SIM_RUNS=n` sets how many are run.
 
+mod trouble;
 mod world;
 
-use world::{Report, Trouble, World};
+use trouble::Trouble;
+use world::{Report, World};
 
 fn runs() -> u64 {
     std::env::var("SIM_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(10_000)

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::trouble::Trouble;
 use branchline::core::chunkset::ChunkSet;
 use branchline::core::flight::{
     Config, Coordinator, Effect, Failure, FailureKind, Input, Message, Shelf, WanEnd,
@@ -14,30 +15,6 @@ use branchline::core::manifest::{Chunk, Manifest};
 use branchline::core::swarm::BatchEnd;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-
-/// What goes wrong in a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// Nothing; and all nodes may start in the same instant.
-    None,
-    /// Control messages are lost, doubled and overtake each other.
-    Messages,
-    /// Nodes are killed, and some come back with what they had stored.
-    Kills,
-    /// The site is cut in two and healed.
-    Partition,
-    /// The WAN of single nodes fails, or of all for a while.
-    Wan,
-    /// A node hands out wrong bytes.
-    Liar,
-    /// Clients come and go.
-    Clients,
-}
-
-impl Trouble {
-    pub const ALL: [Self; 7] =
-        [Self::None, Self::Messages, Self::Kills, Self::Partition, Self::Wan, Self::Liar, Self::Clients];
-}
 
 /// What a run saw.
 #[derive(Debug)]
@@ -53,15 +30,35 @@ pub struct Report {
 }
 
 #[derive(Debug, Clone)]
-enum Event {
+pub(crate) enum Event {
     Start(usize),
     Connect(usize, usize),
     Disconnect(usize, usize),
-    Deliver { to: usize, life: u32, input: Input },
-    Message { from: usize, to: usize, message: Message },
-    Serve { from: usize, to: usize, batch: u64, chunks: Vec<u32> },
-    WanChunk { node: usize, life: u32, run: u64 },
-    Tick { node: usize, life: u32 },
+    Deliver {
+        to: usize,
+        life: u32,
+        input: Input,
+    },
+    Message {
+        from: usize,
+        to: usize,
+        message: Message,
+    },
+    Serve {
+        from: usize,
+        to: usize,
+        batch: u64,
+        chunks: Vec<u32>,
+    },
+    WanChunk {
+        node: usize,
+        life: u32,
+        run: u64,
+    },
+    Tick {
+        node: usize,
+        life: u32,
+    },
     Want(usize),
     Unwant(usize),
     Kill(usize),
@@ -69,19 +66,43 @@ enum Event {
     Heal,
     WanCut(Vec<usize>),
     WanHeal,
+    /// A node stands still, as a machine that swaps or sleeps does.
+    Freeze(usize),
+    Thaw(usize),
+    /// What the origin sends to this node slows to a thirtieth.
+    Crawl(usize),
+    /// A node's disk is full.
+    Fill(usize),
+    /// A machine is carried elsewhere: without LAN and WAN, then back with another address.
+    Leave(usize),
+    Return(usize),
 }
 
-struct Node {
-    id: NodeId,
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
     life: u32,
     coordinator: Option<Coordinator>,
     held: ChunkSet,
     manifest: bool,
     wanted: Option<Instant>,
-    asks: bool,
+    pub(crate) asks: bool,
     done: bool,
     wan_up: bool,
-    liar: bool,
+    pub(crate) liar: bool,
+    /// Its LAN is slow.
+    pub(crate) slow: bool,
+    crawls: bool,
+    /// Something happens to itself, so that its own client may have to wait longer.
+    pub(crate) befallen: bool,
+    full: bool,
+    away: bool,
+    /// What it would have heard had it not stood still.
+    frozen: Option<Vec<Input>>,
+    /// How its clock differs: ahead by so much, and so fast.
+    pub(crate) ahead: Duration,
+    pub(crate) drift: f64,
+    /// Nodes that it cannot get through to, nor they to it.
+    pub(crate) blind_to: BTreeSet<usize>,
     links: BTreeMap<usize, Instant>,
     runs: BTreeMap<u64, Vec<u32>>,
     tick_at: Option<Instant>,
@@ -96,25 +117,29 @@ impl Shelf for Disk<'_> {
 }
 
 pub struct World {
-    rng: StdRng,
-    trouble: Trouble,
+    pub(crate) rng: StdRng,
+    pub(crate) trouble: Trouble,
     start: Instant,
     now: Instant,
     number: u64,
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
     events: BTreeMap<u64, Event>,
-    nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     manifest: Arc<Manifest>,
     side: BTreeSet<usize>,
     crossed: Vec<u64>,
     last_trouble: Instant,
     /// Chunks that a killed node alone held or pulled.
-    died: u64,
-    report: Report,
+    pub(crate) died: u64,
+    /// For so long no WAN may have been there.
+    pub(crate) outage: Duration,
+    pub(crate) report: Report,
     pub trace: bool,
 }
 
-const MS: Duration = Duration::from_millis(1);
+pub(crate) const MS: Duration = Duration::from_millis(1);
+/// Bytes of a chunk.
+const CHUNK: u64 = 200_000;
 /// After the last trouble, and so much per chunk, every client must have its blob.
 const PATIENCE: Duration = Duration::from_secs(45);
 
@@ -122,8 +147,7 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let trouble = Trouble::ALL[(seed % Trouble::ALL.len() as u64) as usize];
-        let count = if rng.random_bool(0.1) { rng.random_range(2..=50) } else { rng.random_range(2..=10) };
-        let chunks = if rng.random_bool(0.2) { 1 } else { rng.random_range(2..120) };
+        let (count, chunks) = trouble.size(&mut rng);
         let now = Instant::now();
         let nodes = (0..count)
             .map(|_| Node {
@@ -137,6 +161,15 @@ impl World {
                 done: false,
                 wan_up: true,
                 liar: false,
+                slow: false,
+                crawls: false,
+                befallen: false,
+                full: false,
+                away: false,
+                frozen: None,
+                ahead: Duration::ZERO,
+                drift: 1.0,
+                blind_to: BTreeSet::new(),
                 links: BTreeMap::new(),
                 runs: BTreeMap::new(),
                 tick_at: None,
@@ -161,11 +194,12 @@ impl World {
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
             nodes,
-            manifest: Arc::new(manifest(chunks)),
+            manifest: Arc::new(manifest(chunks as u32)),
             side: BTreeSet::new(),
-            crossed: vec![0; chunks as usize],
+            crossed: vec![0; chunks],
             last_trouble: now,
             died: 0,
+            outage: Duration::ZERO,
             report,
             trace: false,
         };
@@ -173,64 +207,14 @@ impl World {
         world
     }
 
-    fn random_ms(&mut self, range: std::ops::Range<u64>) -> Duration {
+    pub(crate) fn random_ms(&mut self, range: std::ops::Range<u64>) -> Duration {
         Duration::from_millis(self.rng.random_range(range))
     }
 
-    fn at(&mut self, after: Duration, event: Event) {
+    pub(crate) fn at(&mut self, after: Duration, event: Event) {
         self.number += 1;
         self.queue.push(Reverse((self.now + after, self.number)));
         self.events.insert(self.number, event);
-    }
-
-    /// Draws who starts when, who asks when, and what goes wrong.
-    fn plan(&mut self) {
-        let spread = if self.rng.random_bool(0.5) { 1 } else { 3000 };
-        let asking = self.rng.random_range(1..=self.nodes.len());
-        for node in 0..self.nodes.len() {
-            let start = self.random_ms(0..spread);
-            self.at(start, Event::Start(node));
-            if node < asking {
-                self.nodes[node].asks = true;
-                let ask = if self.rng.random_bool(0.5) { MS } else { self.random_ms(1..4000) };
-                self.at(start + ask, Event::Want(node));
-            }
-        }
-        let length = 1000 + 10 * self.report.chunks;
-        for _ in 0..self.rng.random_range(1..3) {
-            let when = self.random_ms(300..length + 2000);
-            let node = self.rng.random_range(0..self.nodes.len());
-            match self.trouble {
-                Trouble::None | Trouble::Messages => {}
-                Trouble::Kills => {
-                    self.at(when, Event::Kill(node));
-                    if self.rng.random_bool(0.7) {
-                        let back = when + self.random_ms(200..5000);
-                        self.at(back, Event::Start(node));
-                        self.at(back + MS, Event::Want(node));
-                    }
-                }
-                Trouble::Partition => {
-                    let side = (0..self.nodes.len()).filter(|_| self.rng.random_bool(0.5)).collect();
-                    self.at(when, Event::Split(side));
-                    let heal = when + self.random_ms(100..12_000);
-                    self.at(heal, Event::Heal);
-                }
-                Trouble::Wan => {
-                    let all = self.rng.random_bool(0.4);
-                    let cut = if all { (0..self.nodes.len()).collect() } else { vec![node] };
-                    self.at(when, Event::WanCut(cut));
-                    let heal = when + self.random_ms(500..20_000);
-                    self.at(heal, Event::WanHeal);
-                }
-                Trouble::Liar => self.nodes[node].liar = true,
-                Trouble::Clients => {
-                    self.at(when, Event::Unwant(node));
-                    let again = when + self.random_ms(1..3000);
-                    self.at(again, Event::Want(node));
-                }
-            }
-        }
     }
 
     pub fn run(mut self) -> Report {
@@ -262,6 +246,12 @@ impl World {
                     | Event::WanCut(_)
                     | Event::WanHeal
                     | Event::Unwant(_)
+                    | Event::Freeze(_)
+                    | Event::Thaw(_)
+                    | Event::Crawl(_)
+                    | Event::Fill(_)
+                    | Event::Leave(_)
+                    | Event::Return(_)
             )
         });
         !planned
@@ -277,20 +267,13 @@ impl World {
             }
         }
         self.report.repeated = self.crossed.iter().map(|&times| times.saturating_sub(1)).sum();
-        // What each trouble may repeat at most: what died with a node, what one lead has under way,
-        // what each side of a cut pulled, what a liar spoilt. A message lost at the wrong moment
-        // (an answer to the lead's question, twice) may cost what is under way, too.
-        let under_way = 33;
-        let allowed = match self.trouble {
-            Trouble::None | Trouble::Clients => 0,
-            Trouble::Messages => 2 * under_way,
-            Trouble::Kills => self.died,
-            Trouble::Partition => ((1 << self.report.partitions) - 1) * self.report.chunks,
-            Trouble::Wan => 2 * under_way,
-            Trouble::Liar => 2 * self.report.chunks,
-        };
+        let allowed = self.may_repeat();
         if self.report.repeated > allowed {
             self.violation(format!("{} chunks crossed the WAN again, {allowed} may", self.report.repeated));
+        }
+        let allowed = self.may_wait().as_millis() as u64;
+        if self.report.longest_ms > allowed {
+            self.violation(format!("a client waited {} ms, {allowed} may be", self.report.longest_ms));
         }
     }
 
@@ -359,6 +342,29 @@ impl World {
                 self.last_trouble = self.now;
                 self.nodes.iter_mut().for_each(|node| node.wan_up = true);
             }
+            Event::Freeze(node) => self.freeze(node),
+            Event::Thaw(node) => self.thaw(node),
+            Event::Crawl(node) => {
+                self.last_trouble = self.now;
+                self.nodes[node].crawls = true;
+            }
+            Event::Fill(node) => {
+                self.last_trouble = self.now;
+                self.nodes[node].full = true;
+            }
+            Event::Leave(node) => {
+                self.last_trouble = self.now;
+                (self.nodes[node].away, self.nodes[node].wan_up) = (true, false);
+                self.lose_sight(node);
+            }
+            Event::Return(node) => {
+                self.last_trouble = self.now;
+                (self.nodes[node].away, self.nodes[node].wan_up) = (false, true);
+                // The old connections are of no use: their address is gone.
+                let others: Vec<usize> = self.nodes[node].links.keys().copied().collect();
+                others.into_iter().for_each(|other| self.unlink(node, other));
+                (0..self.nodes.len()).filter(|&other| other != node).for_each(|other| self.link(node, other));
+            }
         }
     }
 
@@ -367,8 +373,50 @@ impl World {
     }
 
     fn reachable(&self, a: usize, b: usize) -> bool {
-        let up = |node: usize| self.nodes[node].coordinator.is_some();
-        up(a) && up(b) && self.side.contains(&a) == self.side.contains(&b)
+        let up = |node: usize| {
+            let node = &self.nodes[node];
+            node.coordinator.is_some() && node.frozen.is_none() && !node.away
+        };
+        up(a)
+            && up(b)
+            && self.side.contains(&a) == self.side.contains(&b)
+            && !self.nodes[a].blind_to.contains(&b)
+    }
+
+    /// What a node's own clock says.
+    fn clock(&self, node: usize) -> Instant {
+        let time = (self.now - self.start).mul_f64(self.nodes[node].drift);
+        self.start + self.nodes[node].ahead + time
+    }
+
+    /// When it will say so.
+    fn when(&self, node: usize, clock: Instant) -> Instant {
+        let time = clock.saturating_duration_since(self.start + self.nodes[node].ahead);
+        self.start + time.div_f64(self.nodes[node].drift)
+    }
+
+    fn freeze(&mut self, node: usize) {
+        if self.nodes[node].coordinator.is_some() && self.nodes[node].frozen.is_none() {
+            self.last_trouble = self.now;
+            self.nodes[node].frozen = Some(Vec::new());
+            self.lose_sight(node);
+        }
+    }
+
+    fn thaw(&mut self, node: usize) {
+        self.last_trouble = self.now;
+        for input in self.nodes[node].frozen.take().unwrap_or_default() {
+            self.feed(node, input);
+        }
+        (0..self.nodes.len()).filter(|&other| other != node).for_each(|other| self.link(node, other));
+    }
+
+    /// The others notice after a while that a node is silent, and it that they are.
+    fn lose_sight(&mut self, node: usize) {
+        for other in self.nodes[node].links.keys().copied().collect::<Vec<_>>() {
+            let after = self.random_ms(2500..3500);
+            self.at(after, Event::Disconnect(node, other));
+        }
     }
 
     fn start_node(&mut self, node: usize) {
@@ -379,7 +427,9 @@ impl World {
         let it = &mut self.nodes[node];
         it.life += 1;
         it.tick_at = None;
-        it.coordinator = Some(Coordinator::new(self.now, it.id, Config::default()));
+        let id = it.id;
+        let clock = self.clock(node);
+        self.nodes[node].coordinator = Some(Coordinator::new(clock, id, Config::default()));
         (0..self.nodes.len()).filter(|&other| other != node).for_each(|other| self.link(node, other));
     }
 
@@ -414,9 +464,12 @@ impl World {
     }
 
     fn disconnect(&mut self, a: usize, b: usize) {
-        if self.reachable(a, b) {
-            return;
+        if !self.reachable(a, b) {
+            self.unlink(a, b);
         }
+    }
+
+    fn unlink(&mut self, a: usize, b: usize) {
         for (x, y) in [(a, b), (b, a)] {
             if self.nodes[x].links.remove(&y).is_some() {
                 let node = self.nodes[y].id;
@@ -434,6 +487,7 @@ impl World {
         self.died += self.only_on(node);
         self.nodes[node].life += 1;
         self.nodes[node].wanted = None;
+        self.nodes[node].frozen = None;
         self.nodes[node].runs.clear();
         let silent = self.rng.random_bool(0.3);
         for other in std::mem::take(&mut self.nodes[node].links).into_keys() {
@@ -472,16 +526,20 @@ impl World {
 
     /// Hands a node an input and carries out what it wants done.
     fn feed(&mut self, node: usize, input: Input) {
+        if let Some(missed) = &mut self.nodes[node].frozen {
+            return missed.push(input);
+        }
+        let clock = self.clock(node);
         let Some(mut coordinator) = self.nodes[node].coordinator.take() else { return };
         if let Input::Manifest { result: Ok(_), .. } = &input {
             self.nodes[node].manifest = true;
         }
-        coordinator.handle(self.now, input, &Disk(&self.nodes[node], &self.manifest));
+        coordinator.handle(clock, input, &Disk(&self.nodes[node], &self.manifest));
         let mut effects = Vec::new();
         while let Some(effect) = coordinator.poll() {
             effects.push(effect);
         }
-        let deadline = coordinator.deadline();
+        let deadline = coordinator.deadline().map(|at| self.when(node, at));
         self.nodes[node].coordinator = Some(coordinator);
         effects.into_iter().for_each(|effect| self.perform(node, effect));
         if let Some(at) = deadline
@@ -535,7 +593,11 @@ impl World {
             // What still comes of it is welcome, and does come.
             Effect::AbortPeer { .. } | Effect::Duplicate { .. } | Effect::Urgency { .. } => {}
             Effect::Ended { result, .. } => {
-                if let Err(failure) = &result {
+                // A node without room passes its client's bytes through: not simulated.
+                let no_room = |failure: &Failure| failure.kind == FailureKind::Local;
+                if let Err(failure) = &result
+                    && !(self.nodes[node].full && no_room(failure))
+                {
                     self.violation(format!("node {node} was refused its blob: {}", failure.why));
                 }
                 if result.is_ok() && self.nodes[node].held.len() != self.manifest.count() {
@@ -543,7 +605,9 @@ impl World {
                 }
                 if let Some(since) = self.nodes[node].wanted.take() {
                     let waited = (self.now - since).as_millis() as u64;
-                    self.report.longest_ms = self.report.longest_ms.max(waited);
+                    if !self.nodes[node].befallen {
+                        self.report.longest_ms = self.report.longest_ms.max(waited);
+                    }
                     self.nodes[node].done = true;
                 }
             }
@@ -566,6 +630,15 @@ impl World {
 
     fn serve(&mut self, from: usize, to: usize, batch: u64, chunks: Vec<u32>) {
         let blob = self.manifest.blob();
+        if self.nodes[from].frozen.is_some() && self.nodes[to].links.contains_key(&from) {
+            // The kernel takes the request; nobody answers it.
+            return self.at(MS * 200, Event::Serve { from, to, batch, chunks });
+        }
+        if self.nodes[to].full {
+            let why = "the disk is full".to_owned();
+            self.deliver(to, MS, Input::Unwritable { blob, why });
+            return self.deliver(to, MS, Input::PeerEnded { blob, batch, end: BatchEnd::Busy });
+        }
         let fine =
             self.reachable(from, to) && chunks.iter().all(|&chunk| self.nodes[from].held.contains(chunk));
         if !fine {
@@ -581,8 +654,9 @@ impl World {
             return self.deliver(from, MS, Input::Left { node: victim });
         }
         let mut after = Duration::ZERO;
+        let pace = if self.nodes[from].slow || self.nodes[to].slow { 40 * MS } else { MS };
         for &chunk in &chunks {
-            after += MS;
+            after += pace;
             self.deliver(to, after, Input::Stored { blob, chunks: vec![chunk] });
             self.nodes[to].held.insert(chunk);
         }
@@ -601,7 +675,7 @@ impl World {
     /// told may be out of date: lost messages, partitions, dead WANs, liars that were shown out. How
     /// much those may repeat is bounded at the end.
     fn check_lone(&mut self, node: usize, chunks: &[u32]) {
-        if !matches!(self.trouble, Trouble::None | Trouble::Kills | Trouble::Clients) {
+        if !self.trouble.keeps_everybody_informed() {
             return;
         }
         let old = |since: &Instant| self.now.saturating_duration_since(*since) > Duration::from_secs(1);
@@ -632,17 +706,26 @@ impl World {
             let after = self.random_ms(100..3000);
             return self.deliver(node, after, Input::WanEnded { blob, run, end });
         }
+        if it.frozen.is_some() {
+            return self.at(MS * 100, Event::WanChunk { node, life, run });
+        }
+        if it.full {
+            it.runs.remove(&run);
+            let end = WanEnd::Failed(Failure { why: "the disk is full".into(), kind: FailureKind::Local });
+            return self.feed(node, Input::WanEnded { blob, run, end });
+        }
         let Some(chunks) = it.runs.get_mut(&run) else { return };
         let chunk = chunks.remove(0);
         let last = chunks.is_empty();
         it.held.insert(chunk);
         self.crossed[chunk as usize] += 1;
+        self.feed(node, Input::WanBytes { blob, bytes: CHUNK, held_back: false });
         self.feed(node, Input::Stored { blob, chunks: vec![chunk] });
         if last {
             self.nodes[node].runs.remove(&run);
             self.feed(node, Input::WanEnded { blob, run, end: WanEnd::Done });
         } else {
-            let after = self.random_ms(5..40);
+            let after = self.random_ms(5..40) * if self.nodes[node].crawls { 30 } else { 1 };
             self.at(after, Event::WanChunk { node, life, run });
         }
     }
@@ -653,10 +736,10 @@ fn manifest(count: u32) -> Manifest {
         .map(|n| Chunk {
             id: ChunkId::of(&n.to_le_bytes()),
             offset: 0,
-            length: 200_000,
+            length: CHUNK as u32,
             pack: 0,
-            pack_offset: u64::from(n) * 200_000,
-            stored: 200_000,
+            pack_offset: u64::from(n) * CHUNK,
+            stored: CHUNK as u32,
         })
         .collect();
     Manifest::build(BlobId::of(b"blob"), [0; 32], vec![PackId::of(b"pack")], &chunks).expect("consistent")

@@ -49,6 +49,16 @@ impl Flight {
         }
     }
 
+    /// Stops, and asks all members before more is pulled.
+    pub(super) fn doubt(&mut self, cx: &mut Context) {
+        let Role::Lead(lead) = &mut self.role else { return };
+        if !lead.runs.is_empty() {
+            lead.runs.clear();
+            cx.act(Effect::StopWan { blob: self.blob });
+        }
+        self.ask_again(cx);
+    }
+
     pub(super) fn on_holding(&mut self, cx: &mut Context, from: NodeId, holding: Holding) {
         let stalled = Duration::from_millis(holding.stalled_ms) >= STALLED;
         if holding.lead == Some(from) && !stalled {

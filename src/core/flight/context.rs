@@ -14,6 +14,8 @@ pub(super) struct Context<'a> {
     pub(super) config: Config,
     /// The others have had time to appear.
     pub(super) settled: bool,
+    /// The best rate that a WAN of this site was seen to give, in bytes per second.
+    pub(super) wan_best: &'a mut u64,
     pub(super) members: &'a BTreeMap<NodeId, u32>,
     pub(super) effects: &'a mut VecDeque<Effect>,
 }

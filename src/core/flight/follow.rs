@@ -163,6 +163,9 @@ impl Flight {
         // A run comes chunk by chunk: only its first ones can have crossed without being told of.
         self.inherited = sources.pulling.runs().into_iter().flat_map(|run| run.take(IN_FLIGHT)).collect();
         self.term = self.term.max(sources.term);
+        if sources.wan_best > 0 {
+            *cx.wan_best = sources.wan_best;
+        }
         self.learn(cx, &sources);
         // It hands over by itself; if it cannot, it is left.
         if Duration::from_millis(sources.stalled_ms) >= self.patience() + OVERDUE {

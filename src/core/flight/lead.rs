@@ -66,7 +66,7 @@ pub(super) struct Asks {
 }
 
 impl Lead {
-    fn new(now: Instant, members: impl Iterator<Item = NodeId>) -> Self {
+    fn new(now: Instant, members: impl Iterator<Item = NodeId>, best: u64) -> Self {
         Self {
             asking: Some(Asking::new(now, members)),
             followers: BTreeMap::new(),
@@ -82,7 +82,7 @@ impl Lead {
             awaits_manifest: false,
             retry_at: None,
             progress: now,
-            speed: Speed::new(now),
+            speed: Speed::new(now, best),
             overdue: false,
             forced: ChunkSet::new(),
             with_manifest: BTreeSet::new(),
@@ -203,7 +203,10 @@ impl Flight {
     pub(super) fn become_lead(&mut self, cx: &mut Context) {
         self.term += 1;
         self.redirects = 0;
-        let mut lead = Lead::new(cx.now, cx.members.keys().copied());
+        // Each time that the lease is handed on, less is expected of it: the site's WAN as a whole may
+        // have become slow.
+        let expected = *cx.wan_best >> (self.term - 1).min(63);
+        let mut lead = Lead::new(cx.now, cx.members.keys().copied(), expected);
         lead.tell(cx.now, cx.me, &self.held);
         // What the swarm knows stays true for its sources; those who follow will say so again.
         self.role = Role::Lead(Box::new(lead));

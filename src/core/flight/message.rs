@@ -100,6 +100,8 @@ pub struct Sources {
     pub pulling: ChunkSet,
     /// Since when no WAN byte has come, in milliseconds.
     pub stalled_ms: u64,
+    /// The best that the site's WAN was seen to give, in bytes per second.
+    pub wan_best: u64,
     /// The lead can hand out the manifest.
     pub manifest: bool,
     /// Why the lead cannot go on.
@@ -177,6 +179,7 @@ impl From<&Sources> for proto::Sources {
             gone: sources.gone.iter().map(node_bytes).collect(),
             pulling: runs(&sources.pulling),
             stalled_ms: sources.stalled_ms,
+            wan_best: sources.wan_best,
             manifest: sources.manifest,
             failed: sources.failed.clone().unwrap_or_default(),
             unfit: sources.unfit,
@@ -239,6 +242,7 @@ impl Sources {
             gone: nodes(&sources.gone)?,
             pulling: set(sources.pulling)?,
             stalled_ms: sources.stalled_ms,
+            wan_best: sources.wan_best,
             manifest: sources.manifest,
             failed: Some(sources.failed.chars().take(MAX_TEXT).collect())
                 .filter(|text: &String| !text.is_empty()),
@@ -275,6 +279,7 @@ mod tests {
                 gone: vec![node],
                 pulling: held.clone(),
                 stalled_ms: 3,
+                wan_best: 5,
                 manifest: true,
                 failed: Some("no".into()),
                 unfit: true,

@@ -65,13 +65,20 @@ impl Default for Config {
     }
 }
 
+/// A deadline that is missed by so much says that this node stood still.
+const ASLEEP: Duration = Duration::from_millis(1500);
+
 /// All flights that this node takes part in.
 #[derive(Debug)]
 pub struct Coordinator {
     me: NodeId,
     config: Config,
     settled_at: Instant,
+    /// The best rate that a WAN of this site was seen to give, in bytes per second.
+    wan_best: u64,
     members: BTreeMap<NodeId, u32>,
+    /// The deadline as it was last told.
+    due: Option<Instant>,
     flights: BTreeMap<BlobId, Flight>,
     effects: VecDeque<Effect>,
 }
@@ -83,6 +90,8 @@ impl Coordinator {
             me,
             config,
             settled_at: now + config.settle,
+            wan_best: 0,
+            due: None,
             members: BTreeMap::new(),
             flights: BTreeMap::new(),
             effects: VecDeque::new(),
@@ -112,6 +121,20 @@ impl Coordinator {
 
     /// Takes note of what happened. `shelf` answers for what this node holds.
     pub fn handle(&mut self, now: Instant, input: Input, shelf: &dyn Shelf) {
+        if self.due.take().is_some_and(|due| due + ASLEEP <= now) {
+            self.wake_up(now);
+        }
+        self.take_note(now, input, shelf);
+        self.due = self.deadline();
+    }
+
+    /// This node stood still for a while, and does not know it: others may have taken over.
+    fn wake_up(&mut self, now: Instant) {
+        self.settled_at = now + self.config.settle;
+        self.each(now, Flight::doubt);
+    }
+
+    fn take_note(&mut self, now: Instant, input: Input, shelf: &dyn Shelf) {
         match input {
             Input::Joined { node, weight } => {
                 if node != self.me && self.members.insert(node, weight).is_none() {
@@ -120,6 +143,10 @@ impl Coordinator {
             }
             Input::Left { node } => {
                 if self.members.remove(&node).is_some() {
+                    if self.members.is_empty() {
+                        // More likely this node is cut off than that all others are gone.
+                        self.settled_at = now + self.config.settle;
+                    }
                     self.each(now, |flight, cx| flight.on_left(cx, node));
                 }
             }
@@ -213,6 +240,7 @@ impl Coordinator {
             me: self.me,
             config: self.config,
             settled: now >= self.settled_at,
+            wan_best: &mut self.wan_best,
             members: &self.members,
             effects: &mut self.effects,
         };

@@ -36,6 +36,7 @@ impl Flight {
                 gone,
                 pulling: pulling.clone(),
                 stalled_ms: stalled,
+                wan_best: *cx.wan_best,
                 manifest: self.manifest.is_some(),
                 failed: None,
                 unfit: false,

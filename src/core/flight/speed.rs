@@ -9,6 +9,8 @@ const WINDOWS: u32 = 3;
 /// Slow is less than this part of the best that was seen: other flights that begin, and take their
 /// part of the link, do not count as a crawl.
 const CRAWL: f64 = 0.15;
+/// The best fades from window to window, so that a link that is slower for good is believed.
+const FADES: f64 = 0.99;
 
 /// The rate of the WAN bytes of one lease.
 #[derive(Debug)]
@@ -21,8 +23,14 @@ pub(super) struct Speed {
 }
 
 impl Speed {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, bytes: 0, held_back: false, best: 0.0, slow: 0 }
+    /// `best`: what this WAN is known to give, in bytes per second; 0 if nothing is known.
+    pub(super) fn new(now: Instant, best: u64) -> Self {
+        Self { since: now, bytes: 0, held_back: false, best: best as f64, slow: 0 }
+    }
+
+    /// The best that was seen, in bytes per second.
+    pub(super) fn best(&self) -> u64 {
+        self.best as u64
     }
 
     /// Bytes came; `held_back` says that the site's own limit made them wait.
@@ -36,7 +44,7 @@ impl Speed {
         let rate = self.bytes as f64 / time.as_secs_f64();
         let slow = !self.held_back && rate < self.best * CRAWL;
         self.slow = if slow { self.slow + 1 } else { 0 };
-        self.best = self.best.max(rate);
+        self.best = rate.max(self.best * FADES);
         (self.since, self.bytes, self.held_back) = (now, 0, false);
     }
 
@@ -53,7 +61,7 @@ mod tests {
 
     fn after(pieces: &[(u64, u64)], held_back: bool) -> bool {
         let start = Instant::now();
-        let (mut now, mut speed) = (start, Speed::new(start));
+        let (mut now, mut speed) = (start, Speed::new(start, 0));
         for &(seconds, rate) in pieces {
             for _ in 0..seconds * 5 {
                 now += Duration::from_millis(200);

@@ -293,6 +293,7 @@ impl Flight {
         if let Role::Lead(lead) = &mut self.role {
             lead.wan_progress(cx.now);
             lead.speed.came(cx.now, bytes, held_back);
+            *cx.wan_best = lead.speed.best();
         }
     }
 
