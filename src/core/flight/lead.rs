@@ -78,6 +78,8 @@ impl Asking {
 pub(super) struct Told {
     pub(super) number: u64,
     pub(super) whole: bool,
+    /// It passes nothing on.
+    pub(super) leech: bool,
 }
 
 impl Lead {
@@ -131,9 +133,12 @@ impl Lead {
         [asking, beat, self.news_at, self.retry_at].into_iter().flatten().min()
     }
 
-    pub(super) fn asks(&mut self, node: NodeId) {
+    pub(super) fn asks(&mut self, now: Instant, node: NodeId) {
         if let Some(asking) = &mut self.asking {
             asking.unanswered.insert(node);
+            // It came late: it has as long as the others, and is asked twice like them.
+            asking.again_at.get_or_insert(now + ASK / 2);
+            asking.until = asking.until.max(now + ASK);
         }
     }
 
@@ -315,7 +320,7 @@ impl Flight {
 
     pub(super) fn on_have(&mut self, cx: &mut Context, from: NodeId, held: &ChunkSet) {
         let Role::Lead(lead) = &mut self.role else { return };
-        let follower = lead.followers.contains_key(&from);
+        let follower = lead.passes_on(&from);
         lead.tell(cx.now, from, held);
         self.swarm.add(cx.now, from, held, follower);
     }
@@ -392,6 +397,9 @@ impl Flight {
             let rivals = lead.asking.take().map(|asking| asking.rivals).unwrap_or_default();
             if lead.runs.is_empty() {
                 lead.progress = cx.now;
+            }
+            if !cx.config.shares {
+                return self.look_beyond_itself(cx);
             }
             for rival in rivals {
                 self.say(cx, rival, Step::Lease { term: self.term });

@@ -40,6 +40,8 @@ pub enum Step {
         suspects: Vec<NodeId>,
         /// It has the manifest.
         manifest: bool,
+        /// It passes nothing on, and leads nobody.
+        leech: bool,
     },
     /// 'Ask that node instead.'
     Redirect {
@@ -132,10 +134,11 @@ impl From<&Message> for proto::Flight {
                 term: holding.term,
                 stalled_ms: holding.stalled_ms,
             }),
-            Step::Follow { held, suspects, manifest } => Wire::Follow(proto::Follow {
+            Step::Follow { held, suspects, manifest, leech } => Wire::Follow(proto::Follow {
                 held: runs(held),
                 suspects: suspects.iter().map(node_bytes).collect(),
                 manifest: *manifest,
+                leech: *leech,
             }),
             Step::Redirect { to } => Wire::Redirect(proto::Redirect { to: node_bytes(to) }),
             Step::Sources(sources) => Wire::Sources(sources.into()),
@@ -197,6 +200,7 @@ impl Message {
                 held: set(follow.held)?,
                 suspects: nodes(&follow.suspects)?,
                 manifest: follow.manifest,
+                leech: follow.leech,
             },
             Wire::Redirect(redirect) => Step::Redirect { to: NodeId::from_slice(&redirect.to)? },
             Wire::Sources(sources) => Step::Sources(Sources::from_wire(sources)?),
@@ -255,7 +259,7 @@ mod tests {
                 stalled_ms: 7,
             }),
             Step::Holding(Holding::default()),
-            Step::Follow { held: held.clone(), suspects: vec![node], manifest: true },
+            Step::Follow { held: held.clone(), suspects: vec![node], manifest: true, leech: true },
             Step::Redirect { to: node },
             Step::Sources(Sources {
                 term: 1,
