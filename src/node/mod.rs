@@ -7,6 +7,7 @@
 
 pub mod books;
 pub mod catalog;
+pub mod condition;
 mod dealings;
 mod driver;
 mod live;
@@ -15,11 +16,12 @@ pub mod reader;
 mod relay;
 pub mod report;
 mod serve;
+mod standing;
 mod uploads;
 mod wan;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,8 @@ use crate::store::{Buffer, DiskStore, Limits, Store, StoreError};
 use books::Books;
 use catalog::CatalogService;
 use live::Live;
+pub use standing::Role;
+use standing::Standing;
 use uploads::Uploads;
 
 /// What an agent needs to know.
@@ -70,8 +74,12 @@ pub struct Config {
     pub disk_reserve: Size,
     /// How often the site asks for a newer catalog.
     pub catalog_interval: Duration,
-    /// This node's weight in the ranking of leads.
+    /// This node's weight in the ranking of leads, before its role and its condition change it.
     pub weight: u32,
+    /// What it is to its site.
+    pub role: Role,
+    /// Its link is paid for by volume.
+    pub metered: bool,
 }
 
 /// Why an agent could not start.
@@ -109,6 +117,7 @@ struct Inner {
     catalog: Arc<CatalogService>,
     live: Arc<Live>,
     uploads: Arc<Uploads>,
+    standing: Arc<Standing>,
     dealings: dealings::Ledger,
     inputs: mpsc::Sender<Input>,
     views: Arc<std::sync::Mutex<Vec<FlightView>>>,
@@ -146,8 +155,16 @@ impl Node {
         let books = Arc::new(Books::open(&config.state_dir.join("ledger")).map_err(StartError::Books)?);
         let origin = Origin::open(&config.origin)?;
         let keeper = Keeper::open(&config.state_dir.join("catalog"), config.trust.clone()).await?;
-        let settings =
-            flight::Config { weight: config.weight, settle: settle(&config), ..flight::Config::default() };
+        let standing = Arc::new(Standing::new(&config));
+        let (look, disk) = (standing.clone(), store.clone());
+        blocking(move || look.look(Path::new("/"), &*disk)).await;
+        let weight = standing.effective_weight();
+        let settings = flight::Config {
+            weight,
+            shares: config.role.shares(),
+            settle: settle(&config),
+            ..flight::Config::default()
+        };
         let server = Arc::new(serve::Server::default());
         let network = net::Config {
             site: config.site.clone(),
@@ -155,12 +172,12 @@ impl Node {
             listen: config.listen,
             peers: config.peers.clone(),
             mdns: config.mdns,
-            weight: config.weight,
+            weight,
         };
         let (net, events) = net::start(&config.state_dir, network, server.clone()).await?;
         let (inputs, queue) = mpsc::channel(INPUTS);
-        let catalog =
-            CatalogService::new(keeper, origin.clone(), net.clone(), books.clone(), &config, settings);
+        let (source, rank) = (origin.clone(), standing.clone());
+        let catalog = CatalogService::new(keeper, source, net.clone(), books.clone(), &config, rank);
         let node = Self {
             inner: Arc::new(Inner {
                 me: net.me(),
@@ -170,6 +187,7 @@ impl Node {
                 catalog: Arc::new(catalog),
                 live: Arc::default(),
                 uploads: Arc::new(Uploads::new(config.upload_slots, config.upload_limit)),
+                standing,
                 dealings: dealings::Ledger::default(),
                 inputs,
                 views: Arc::default(),
@@ -183,6 +201,7 @@ impl Node {
         node.keep(tokio::spawn(driver.run(queue, events)));
         node.keep(tokio::spawn(books::keep(books)));
         node.keep(tokio::spawn(keep_store(node.inner.store.clone())));
+        node.keep(tokio::spawn(standing::keep(node.clone())));
         let catalog = node.inner.catalog.clone();
         // So that the first client need not wait for it.
         node.keep(tokio::spawn(async move { catalog.warm_up().await }));
@@ -233,7 +252,7 @@ impl Node {
 
 /// Opens the store, and hashes what was not complete when it was last used: later the event loop
 /// would have to wait for that.
-fn open_store(dir: &std::path::Path, limits: Limits) -> Result<Arc<dyn Store>, StoreError> {
+fn open_store(dir: &Path, limits: Limits) -> Result<Arc<dyn Store>, StoreError> {
     let store: Arc<dyn Store> = Arc::new(Arc::new(DiskStore::open(dir, limits)?));
     for partial in store.list().iter().filter(|held| !held.complete) {
         store.get(&partial.blob);
