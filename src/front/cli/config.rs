@@ -267,6 +267,33 @@ mod tests {
     }
 
     #[test]
+    fn roles_and_niceness_are_known_words_and_numbers() {
+        let file = parse("role = 'seed'\nmetered = true\nnice = 5").expect("valid");
+        let both = from_flags(&["--role", "leech", "--metered=false"]).over(file);
+        assert_eq!((both.role, both.metered, both.nice), (Some(Role::Leech), Some(false), Some(5)));
+        assert_eq!(from_flags(&["--metered"]).metered, Some(true));
+        let error = format!("{:#}", parse("role = 'boss'").expect_err("no role"));
+        assert!(error.contains("leech"), "{error}");
+        assert_eq!(default_cache_size(Role::Seed), Size(100 << 30));
+        assert_eq!(default_cache_size(Role::default()), Size(20 << 30));
+    }
+
+    #[test]
+    fn a_file_cannot_say_more_than_a_flag() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (key, root) = (dir.path().join("key"), dir.path().join("root.json"));
+        SiteKey::generate(&key).expect("a new file");
+        std::fs::write(&root, "{}").expect("room");
+        let nice = |nice: u8| {
+            let text =
+                format!("site = 'x'\norigin = '/x'\nsite_key = {key:?}\ntrust = {root:?}\nnice = {nice}");
+            parse(&text).expect("valid").resolve()
+        };
+        assert_eq!(nice(19).expect("valid").nice, 19);
+        assert!(nice(20).expect_err("too nice").to_string().contains("0 to 19"));
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         let error = from_flags(&["--site", "x"]).resolve().expect_err("incomplete").to_string();
         assert!(
