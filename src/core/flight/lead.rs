@@ -71,6 +71,10 @@ impl Asking {
             rivals: BTreeSet::new(),
         }
     }
+
+    fn is_answered(&self) -> bool {
+        self.unanswered.is_empty() && self.unseen.is_none()
+    }
 }
 
 /// What a follower was told.
@@ -126,6 +130,7 @@ impl Lead {
 
     pub(super) fn deadline(&self, settled_at: Instant) -> Option<Instant> {
         let asking = self.asking.as_ref().map(|asking| match asking.again_at {
+            _ if asking.is_answered() => settled_at,
             Some(again) => again.min(asking.until),
             None => asking.until.max(settled_at),
         });
@@ -390,7 +395,7 @@ impl Flight {
         }
         let Role::Lead(lead) = &mut self.role else { return };
         let Some(asking) = &lead.asking else { return };
-        let answered = asking.unanswered.is_empty() && asking.unseen.is_none();
+        let answered = asking.is_answered();
         // A blob that is here needs no WAN, and so no answers.
         let complete = self.manifest.as_ref().is_some_and(|manifest| manifest.count() == self.held.len());
         if complete || (cx.settled && (answered || asking.until <= cx.now)) {
