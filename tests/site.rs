@@ -76,8 +76,13 @@ fn noise_on_disk_is_never_served_and_heals_from_neighbours() {
     wait_for("finished blobs", || agents.iter().all(|agent| agent.api("status")["store"]["complete"] == 1));
     stage.server = None;
     let blobs = stage.dir.path().join("state-1").join("blobs");
-    let mut blob = std::fs::read_dir(&blobs).expect("a folder").flatten().map(|entry| entry.path());
-    let blob = blob.find(|path| path.extension().is_some_and(|e| e == "blob")).expect("a blob");
+    let find = || {
+        let mut paths = std::fs::read_dir(&blobs).expect("a folder").flatten().map(|entry| entry.path());
+        paths.find(|path| path.extension().is_some_and(|e| e == "blob"))
+    };
+    // It has all its chunks a moment before it has its name.
+    wait_for("the blob's last name", || find().is_some());
+    let blob = find().expect("a blob");
     std::thread::sleep(std::time::Duration::from_millis(20));
     std::fs::write(&blob, noise("noise", content.len())).expect("writable");
     // The other asks it first, gets nothing wrong; its own client is served all the same.
@@ -167,4 +172,68 @@ fn ports_in_use_and_shared_state_are_told() {
     told(&["--state-dir", &stage.path("state-0")], 1, "another --state-dir");
     told(&["--trust", &stage.path("site.key")], 1, "no root of trust");
     told(&["--origin", "ftp://x"], 2, "is not an origin");
+}
+
+#[test]
+fn a_leech_takes_and_gives_nothing() {
+    let stage = Stage::new("200mbit");
+    let content = noise("leech", 3_000_000);
+    stage.publish("demo", "1", &content);
+    let mut agents = vec![stage.agent("0", &["--role", "leech"])];
+    let peer = agents[0].peer();
+    // Alone it pulls for itself.
+    fetch_all(&agents, "/packages/demo/1", &content);
+    assert_eq!(figure(&agents[0], "wan"), content.len() as u64);
+    agents.push(stage.agent("1", &["--peer", &peer, "--role", "seed"]));
+    agents.push(stage.agent("2", &["--peer", &peer, "--peer", &agents[1].peer()]));
+    for agent in &agents {
+        wait_for("the mesh", || members(agent) == 2);
+    }
+    // The others get nothing of it, and share one copy of their own.
+    fetch_all(&agents, "/packages/demo/1", &content);
+    let crossed = |agents: &[Agent]| -> u64 {
+        agents.iter().map(|agent| figure(agent, "wan") + figure(agent, "preloaded_wan")).sum()
+    };
+    assert_eq!(crossed(&agents), 2 * content.len() as u64);
+    // With others there, they lead for it, and it says nothing of what it holds.
+    let next = noise("leech, next", 3_000_000);
+    stage.publish("demo", "2", &next);
+    fetch_all(&agents[..1], "/packages/demo/2", &next);
+    fetch_all(&agents, "/packages/demo/2", &next);
+    assert_eq!(crossed(&agents), 2 * content.len() as u64 + next.len() as u64);
+    let leech = agents[0].api("status");
+    assert_eq!((&leech["role"], leech["effective_weight"].as_u64()), (&"leech".into(), Some(0)));
+    for agent in &agents[1..] {
+        let peers = agent.api("peers");
+        let peers = peers.as_array().expect("a list");
+        let seen = peers.iter().find(|peer| peer["node"] == leech["node"]).expect("the leech");
+        assert_eq!((seen["weight"].as_u64(), seen["received"].as_u64()), (Some(0), Some(0)), "{seen}");
+    }
+}
+
+#[test]
+fn the_host_is_protected_and_status_says_how() {
+    let stage = Stage::new("200mbit");
+    let metered = stage.agent("0", &["--metered", "--nice", "15"]);
+    let full = stage.agent("1", &["--role", "seed", "--disk-reserve", "1000TB", "--peer", &metered.peer()]);
+    let (status, seed) = (metered.api("status"), full.api("status"));
+    let reasons = |status: &serde_json::Value| status["weight_reasons"].to_string();
+    assert!(reasons(&status).contains("metered"), "{status}");
+    assert!(status["effective_weight"].as_u64().is_some_and(|weight| (1..=10).contains(&weight)), "{status}");
+    assert!(reasons(&seed).contains("nearly out of disk"), "{seed}");
+    assert_eq!((seed["weight"].as_u64(), seed["effective_weight"].as_u64()), (Some(400), Some(0)));
+    wait_for("the mesh", || members(&metered) == 1);
+    assert_eq!(metered.api("peers")[0]["weight"], 0);
+    let said = succeed(&["status", "--gateway", &metered.gateway.to_string()]);
+    assert!(
+        said.contains("normal, weight") && said.contains("of 100 (") && said.contains("metered"),
+        "{said}"
+    );
+    let threads = std::fs::read_dir(format!("/proc/{}/task", metered.process.0.id())).expect("it runs");
+    for thread in threads.flatten() {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The nineteenth field; the second one, the name, may hold spaces.
+        let nice = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(16)?.parse().ok());
+        assert!(nice.is_none_or(|nice: i32| nice >= 15), "{stat}");
+    }
 }

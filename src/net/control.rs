@@ -1,6 +1,6 @@
 //! The control stream of one connection: a task that writes, and one that reads.
 //!
-//! The first message is [`Hello`]. Then whatever the node has to say; when it has nothing, a beat a
+//! The first message is [`Hello`], which is said again when it changes. Then whatever the node has to say; when it has nothing, a beat a
 //! second, so that silence means death even where the system reports none (a machine asleep, a
 //! cable out, a process stopped).
 
@@ -84,7 +84,7 @@ fn addresses(list: &[Bytes]) -> Vec<Multiaddr> {
 /// What a control stream brought.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// The introduction.
+    /// The introduction, or a change of it.
     Hello(Hello),
     /// Other members.
     Contacts(Vec<(NodeId, Vec<Multiaddr>)>),
@@ -104,6 +104,10 @@ pub(super) enum Heard {
 
 /// Something heard, and on which connection.
 pub(super) type Report = (ConnectionId, Heard);
+
+pub(super) fn encode_hello(hello: &Hello) -> Vec<u8> {
+    frame::encode(&hello.to_wire())
+}
 
 pub(super) fn encode_contacts(contacts: &[(NodeId, Vec<Multiaddr>)]) -> Vec<u8> {
     let contacts = contacts.iter().take(MAX_CONTACTS).map(|(node, addresses)| proto::Contact {

@@ -18,7 +18,7 @@ use crate::core::wire::message::Request;
 /// What the network tells the node.
 #[derive(Debug)]
 pub enum Event {
-    /// A member is there.
+    /// A member is there, or something of its introduction has changed.
     Up {
         /// Who.
         node: NodeId,
@@ -84,6 +84,8 @@ pub(super) enum Order {
     Ban(PeerId),
     /// A member does not read what it is told.
     Drop(PeerId),
+    /// Tell everybody this node's new weight in the ranking of leads.
+    Weight(u32),
     /// Say goodbye to everybody.
     Stop,
 }
@@ -155,6 +157,11 @@ impl Net {
         if let Some(member) = self.member(node) {
             self.orders.try_send(Order::Ban(member.opener.peer)).ok();
         }
+    }
+
+    /// Tells all members, now and when they connect, this node's weight in the ranking of leads.
+    pub async fn set_weight(&self, weight: u32) {
+        self.orders.send(Order::Weight(weight)).await.ok();
     }
 
     /// Says goodbye to everybody.

@@ -5,6 +5,8 @@ use std::sync::PoisonError;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::ConnectionId;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 use super::control::{self, Heard};
@@ -37,8 +39,13 @@ impl Site {
         match heard {
             Heard::Hello(hello) => {
                 let listening = reachable(&hello.addresses, &connection.address);
-                connection.hello = Some(hello);
-                self.learn(peer, listening);
+                let before = connection.hello.replace(hello.clone());
+                if before.as_ref().is_none_or(|before| before.addresses != hello.addresses) {
+                    self.learn(peer, listening);
+                }
+                if before.is_some() {
+                    return self.refresh_member(peer); // only something of it has changed
+                }
                 self.close_doubles(peer);
                 self.refresh_member(peer);
                 self.introduce(id);
@@ -69,6 +76,18 @@ impl Site {
                 self.close(id);
                 self.refresh_member(peer);
             }
+        }
+    }
+
+    /// Introduces this node anew, on every connection: its weight has changed.
+    pub(super) fn tell_weight(&mut self, weight: u32) {
+        self.hello.weight = weight;
+        let hello = control::encode_hello(&self.hello);
+        let full = |queue: &Sender<_>| matches!(queue.try_send(hello.clone()), Err(TrySendError::Full(_)));
+        let deaf = self.connections.values().filter(|connection| full(&connection.control));
+        // Who does not read what it is told would go by the old weight.
+        for peer in deaf.map(|connection| connection.peer).collect::<Vec<_>>() {
+            self.break_with(peer);
         }
     }
 

@@ -202,6 +202,7 @@ impl Site {
                 order = orders.recv() => match order {
                     Some(Order::Ban(peer)) => self.ban(peer),
                     Some(Order::Drop(peer)) => self.break_with(peer),
+                    Some(Order::Weight(weight)) => self.tell_weight(weight),
                     Some(Order::Stop) | None => return self.say_goodbye().await,
                 },
                 _ = redial.tick() => self.dial_due(),
@@ -375,7 +376,7 @@ impl Site {
         }
     }
 
-    fn break_with(&mut self, peer: PeerId) {
+    pub(super) fn break_with(&mut self, peer: PeerId) {
         let of_peer = self.connections.iter().filter(|(_, connection)| connection.peer == peer);
         for id in of_peer.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.close(id);

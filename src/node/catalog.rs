@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use prost::Message;
 
-use super::Config;
 use super::books::Books;
-use crate::core::flight;
+use super::standing::Standing;
+use super::{Config, settle};
 use crate::core::id::{NodeId, PackageName, Version};
 use crate::core::ledger::WanReason;
 use crate::core::rank::rank;
@@ -68,7 +68,7 @@ pub struct CatalogService {
     net: Net,
     books: Arc<Books>,
     interval: Duration,
-    weight: u32,
+    standing: Arc<Standing>,
     key: [u8; 32],
     settled_at: Instant,
     checked: Mutex<Option<Instant>>,
@@ -83,7 +83,7 @@ impl CatalogService {
         net: Net,
         books: Arc<Books>,
         config: &Config,
-        settings: flight::Config,
+        standing: Arc<Standing>,
     ) -> Self {
         Self {
             keeper,
@@ -91,9 +91,9 @@ impl CatalogService {
             net,
             books,
             interval: config.catalog_interval,
-            weight: config.weight,
+            standing,
             key: *blake3::hash(b"catalog").as_bytes(),
-            settled_at: Instant::now() + settings.settle,
+            settled_at: Instant::now() + settle(config),
             checked: Mutex::default(),
             last_error: Mutex::default(),
             refreshing: tokio::sync::Mutex::default(),
@@ -184,7 +184,7 @@ impl CatalogService {
 
     async fn refresh(&self, max_age: Duration) -> Result<(), OriginError> {
         let members = self.net.contacts().into_iter().map(|contact| (contact.node, contact.hello.weight));
-        let ranked = rank(&self.key, members.chain([(self.net.me(), self.weight)]));
+        let ranked = rank(&self.key, members.chain([(self.net.me(), self.standing.effective_weight())]));
         for node in ranked.into_iter().take(3) {
             if node == self.net.me() {
                 break;

@@ -8,6 +8,7 @@
 mod allowance;
 pub mod books;
 pub mod catalog;
+pub mod condition;
 mod dealings;
 mod driver;
 mod live;
@@ -16,12 +17,13 @@ pub mod reader;
 mod relay;
 pub mod report;
 mod serve;
+mod standing;
 mod throttle;
 mod uploads;
 mod wan;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,8 @@ use allowance::Allowance;
 use books::Books;
 use catalog::CatalogService;
 use live::Live;
+pub use standing::Role;
+use standing::Standing;
 use uploads::Uploads;
 
 /// What an agent needs to know.
@@ -73,8 +77,12 @@ pub struct Config {
     pub disk_reserve: Size,
     /// How often the site asks for a newer catalog.
     pub catalog_interval: Duration,
-    /// This node's weight in the ranking of leads.
+    /// This node's weight in the ranking of leads, before its role and its condition change it.
     pub weight: u32,
+    /// What it is to its site.
+    pub role: Role,
+    /// Its link is paid for by volume.
+    pub metered: bool,
 }
 
 /// Why an agent could not start.
@@ -113,6 +121,7 @@ struct Inner {
     live: Arc<Live>,
     uploads: Arc<Uploads>,
     allowance: Arc<Allowance>,
+    standing: Arc<Standing>,
     dealings: dealings::Ledger,
     inputs: mpsc::Sender<Input>,
     views: Arc<std::sync::Mutex<Vec<FlightView>>>,
@@ -153,8 +162,16 @@ impl Node {
         let books = Arc::new(Books::open(&config.state_dir.join("ledger")).map_err(StartError::Books)?);
         let origin = Origin::open(&config.origin)?;
         let keeper = Keeper::open(&config.state_dir.join("catalog"), config.trust.clone()).await?;
-        let mut settings =
-            flight::Config { weight: config.weight, settle: settle(&config), ..flight::Config::default() };
+        let standing = Arc::new(Standing::new(&config));
+        let (look, disk) = (standing.clone(), store.clone());
+        blocking(move || look.look(Path::new("/"), &*disk)).await;
+        let weight = standing.effective_weight();
+        let mut settings = flight::Config {
+            weight,
+            shares: config.role.shares(),
+            settle: settle(&config),
+            ..flight::Config::default()
+        };
         if config.wan_limit.is_some() {
             settings.wan_runs = RUNS_UNDER_LIMIT;
         }
@@ -165,13 +182,13 @@ impl Node {
             listen: config.listen,
             peers: config.peers.clone(),
             mdns: config.mdns,
-            weight: config.weight,
+            weight,
             wan_limit: config.wan_limit,
         };
         let (net, events) = net::start(&config.state_dir, network, server.clone()).await?;
         let (inputs, queue) = mpsc::channel(INPUTS);
-        let catalog =
-            CatalogService::new(keeper, origin.clone(), net.clone(), books.clone(), &config, settings);
+        let (source, rank) = (origin.clone(), standing.clone());
+        let catalog = CatalogService::new(keeper, source, net.clone(), books.clone(), &config, rank);
         let node = Self {
             inner: Arc::new(Inner {
                 me: net.me(),
@@ -182,6 +199,7 @@ impl Node {
                 live: Arc::default(),
                 uploads: Arc::new(Uploads::new(config.upload_slots, config.upload_limit)),
                 allowance: Arc::default(),
+                standing,
                 dealings: dealings::Ledger::default(),
                 inputs,
                 views: Arc::default(),
@@ -195,6 +213,7 @@ impl Node {
         node.keep(tokio::spawn(driver.run(queue, events)));
         node.keep(tokio::spawn(books::keep(books)));
         node.keep(tokio::spawn(keep_store(node.inner.store.clone())));
+        node.keep(tokio::spawn(standing::keep(node.clone())));
         let catalog = node.inner.catalog.clone();
         // So that the first client need not wait for it.
         node.keep(tokio::spawn(async move { catalog.warm_up().await }));
@@ -245,7 +264,7 @@ impl Node {
 
 /// Opens the store, and hashes what was not complete when it was last used: later the event loop
 /// would have to wait for that.
-fn open_store(dir: &std::path::Path, limits: Limits) -> Result<Arc<dyn Store>, StoreError> {
+fn open_store(dir: &Path, limits: Limits) -> Result<Arc<dyn Store>, StoreError> {
     let store: Arc<dyn Store> = Arc::new(Arc::new(DiskStore::open(dir, limits)?));
     for partial in store.list().iter().filter(|held| !held.complete) {
         store.get(&partial.blob);

@@ -3,7 +3,7 @@
 //! A member is asked for each chunk, and gets it first if it has to: so the WAN still carries one
 //! copy. Without members, or when none of them can, the origin is read directly. Every chunk is verified here, as always.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,6 +41,8 @@ pub(super) struct Relay {
     manifest: Arc<Manifest>,
     wan: WanFlight,
     ready: VecDeque<(u32, Source, Bytes)>,
+    /// Members that give nothing: they are not asked again.
+    refused: BTreeSet<NodeId>,
 }
 
 impl Relay {
@@ -52,13 +54,19 @@ impl Relay {
         let (blob, id) = (resolved.published.blob, resolved.published.manifest);
         let origin = Origin::open(&node.inner.config.origin).map_err(|error| error.to_string())?;
         let wan = WanFlight::new(origin, label.to_owned(), Arc::default());
+        let mut held = None;
         for member in members(node, &blob).into_iter().take(3) {
-            if let Ok(manifest) = peers::manifest(node, member, blob, id).await {
-                return Ok(Self { node: node.clone(), manifest, wan, ready: VecDeque::new() });
+            held = peers::manifest(node, member, blob, id).await.ok();
+            if held.is_some() {
+                break;
             }
         }
-        let manifest = wan::manifest(node, &wan, id).await.map_err(|failure| failure.why)?;
-        Ok(Self { node: node.clone(), manifest, wan, ready: VecDeque::new() })
+        let manifest = match held {
+            Some(manifest) => manifest,
+            None => wan::manifest(node, &wan, id).await.map_err(|failure| failure.why)?,
+        };
+        let refused = BTreeSet::new();
+        Ok(Self { node: node.clone(), manifest, wan, ready: VecDeque::new(), refused })
     }
 
     /// The next bytes of the range, which moves on by as many, with the chunk that they are of.
@@ -89,12 +97,13 @@ impl Relay {
         Ok(Some((index, source, bytes)))
     }
 
-    async fn fetch(&self, first: u32, end: u64) -> Result<VecDeque<(u32, Source, Bytes)>, ReadError> {
+    async fn fetch(&mut self, first: u32, end: u64) -> Result<VecDeque<(u32, Source, Bytes)>, ReadError> {
         let last = end.checked_sub(1).and_then(|byte| self.manifest.chunk_at(byte)).unwrap_or(first);
         let indices: Vec<u32> = (first..=last.min(first + BATCH - 1)).collect();
         let mut why = String::new();
         for attempt in 0..TRIES {
-            let members = members(&self.node, &self.manifest.blob());
+            let mut members = members(&self.node, &self.manifest.blob());
+            members.retain(|member| !self.refused.contains(member));
             // When no member could, the origin is the last resort.
             let fetched = match members.get(attempt % members.len().max(1)) {
                 Some(&member) if attempt + LAST_TRIES < TRIES => self.ask_member(member, &indices).await,
@@ -111,7 +120,7 @@ impl Relay {
     }
 
     async fn ask_member(
-        &self,
+        &mut self,
         member: NodeId,
         indices: &[u32],
     ) -> Result<VecDeque<(u32, Source, Bytes)>, String> {
@@ -126,6 +135,9 @@ impl Relay {
         let net = &self.node.inner.net;
         let mut answer =
             net.ask_patiently(&member, &request, PATIENCE).await.map_err(|error| error.to_string())?;
+        if answer.response.status() == response::Status::Refused {
+            self.refused.insert(member);
+        }
         if answer.response.status() != response::Status::Ok {
             return Err(format!("node {} does not have it", member.short()));
         }

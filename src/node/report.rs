@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Node;
 use super::dealings::Dealings;
+use super::{Node, Role};
 use crate::core::flight::RoleView;
 use crate::core::ledger::{Row, RowKey, Totals, WanReason};
 use crate::core::wire::message::{ReportRequest, Request, request};
@@ -33,6 +33,14 @@ pub struct Status {
     pub listening: Vec<String>,
     /// Connected members.
     pub members: usize,
+    /// What this node is to its site.
+    pub role: Role,
+    /// Its weight in the ranking of leads, by its role.
+    pub weight: u32,
+    /// What the others are told, as its condition leaves it.
+    pub effective_weight: u32,
+    /// What lowers it, in words.
+    pub weight_reasons: Vec<String>,
     /// Where packages come from.
     pub origin: String,
     /// The catalog.
@@ -220,6 +228,10 @@ impl Node {
             ready: self.is_ready(),
             listening: self.inner.net.addresses().iter().map(ToString::to_string).collect(),
             members: self.inner.net.contacts().len(),
+            role: self.inner.standing.role(),
+            weight: self.inner.standing.weight(),
+            effective_weight: self.inner.standing.effective_weight(),
+            weight_reasons: self.inner.standing.reasons(),
             origin: self.inner.config.origin.to_string(),
             catalog: CatalogStatus {
                 version: catalog.as_ref().map_or(0, |catalog| catalog.version),

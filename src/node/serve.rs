@@ -21,6 +21,9 @@ use crate::store::Blob;
 /// The most bytes of one answer: bounds what a request can make this node read.
 const MAX_ANSWER: u64 = 16 << 20;
 
+/// What a leech says to whoever asks it for content. Its figures are the site's all the same.
+const LEECH: &str = "this node is a leech: it serves nothing to others";
+
 /// The answering side; it is needed before the node is there.
 #[derive(Default)]
 pub(super) struct Server {
@@ -48,6 +51,10 @@ impl Serve for Server {
             let Some(node) = self.node.get() else {
                 return reply.header(&status(response::Status::Busy, "starting")).await;
             };
+            if !node.inner.standing.role().shares() && !matches!(request.body, Some(request::Body::Report(_)))
+            {
+                return reply.header(&status(response::Status::Refused, LEECH)).await;
+            }
             match request.body {
                 Some(request::Body::Chunks(wanted)) => chunks(node, from, wanted, reply).await,
                 Some(request::Body::Manifest(wanted)) => manifest(node, &wanted, reply).await,

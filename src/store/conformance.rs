@@ -228,3 +228,13 @@ fn walk(dir: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(dir).expect("a folder").flatten().map(|entry| entry.path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
+
+#[test]
+fn a_disk_with_hardly_more_than_its_reserve_is_nearly_full() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (reserve, nearly) in [(0, false), (u64::MAX, true)] {
+        let limits = Limits { reserve, ..LIMITS };
+        let store = Arc::new(DiskStore::open(dir.path(), limits).expect("a folder of its own"));
+        assert_eq!(store.is_nearly_full(), nearly);
+    }
+}

@@ -15,6 +15,9 @@ use crate::core::manifest::Manifest;
 /// Blob files that stay open though nobody uses them: what was verified of them is remembered.
 const MAX_OPEN: usize = 256;
 
+/// The disk is nearly full when it has no more left than the reserve and this part of it.
+const NEARLY: u64 = 4;
+
 /// What the store may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -129,11 +132,15 @@ impl DiskStore {
         }
     }
 
+    fn disk_free(&self) -> Result<u64, StoreError> {
+        rustix::fs::statvfs(&self.folder)
+            .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+            .map_err(|error| StoreError::io("ask for free space")(error.into()))
+    }
+
     /// Evicts until so many more bytes fit.
     fn make_room(&self, incoming: u64) -> Result<(), StoreError> {
-        let disk_free = rustix::fs::statvfs(&self.folder)
-            .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
-            .map_err(|error| StoreError::io("ask for free space")(error.into()))?;
+        let disk_free = self.disk_free()?;
         let room = Room { quota: self.limits.quota, disk_free, reserve: self.limits.reserve };
         let candidates: Vec<Candidate> = self
             .entries()
@@ -318,6 +325,11 @@ impl Store for Arc<DiskStore> {
 
     fn remove(&self, blob: &BlobId) -> Result<bool, StoreError> {
         DiskStore::remove(self, blob)
+    }
+
+    fn is_nearly_full(&self) -> bool {
+        let reserve = self.limits.reserve;
+        self.disk_free().is_ok_and(|free| free < reserve.saturating_add(reserve / NEARLY))
     }
 
     fn flush(&self) {

@@ -143,5 +143,9 @@ impl Store for MemoryStore {
         Ok(idle && blobs.remove(blob).is_some())
     }
 
+    fn is_nearly_full(&self) -> bool {
+        false
+    }
+
     fn flush(&self) {}
 }

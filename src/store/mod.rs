@@ -169,6 +169,9 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Io`].
     fn remove(&self, blob: &BlobId) -> Result<bool, StoreError>;
 
+    /// Whether the disk has little more left than what stays free on it.
+    fn is_nearly_full(&self) -> bool;
+
     /// Writes down what is only remembered so far.
     fn flush(&self);
 }

@@ -59,7 +59,8 @@ fn summarize(reports: &[(u64, Report)]) {
             reports.iter().map(|(_, report)| report).filter(|report| report.trouble == trouble).collect();
         let sum = |field: fn(&Report) -> u64| of.iter().map(|report| field(report)).sum::<u64>();
         println!(
-            "{trouble:?}: {} runs, {} nodes, {} kills, {} partitions, {} chunks needed, {} repeated, longest wait {} ms",
+            "{trouble:?}: {} runs, {} nodes, {} kills, {} partitions, {} chunks needed, {} repeated, \
+             longest wait {} ms; {} leeches pulled {} chunks for themselves",
             of.len(),
             sum(|report| report.nodes),
             sum(|report| report.kills),
@@ -67,6 +68,8 @@ fn summarize(reports: &[(u64, Report)]) {
             sum(|report| report.chunks),
             sum(|report| report.repeated),
             of.iter().map(|report| report.longest_ms).max().unwrap_or(0),
+            sum(|report| report.leeches),
+            sum(|report| report.leeched),
         );
     }
 }

@@ -70,10 +70,15 @@ impl Trouble {
         match self {
             Self::Storm => (20, chunks),
             // Long enough that a crawl shows.
-            Self::Crawl => (count.min(6), rng.random_range(1000..1600)),
+            Self::Crawl => (count.min(6), rng.random_range(350..500)),
             Self::Hang => (count, chunks * 4),
             _ => (count, chunks),
         }
+    }
+
+    /// How much slower than usual the WAN is: where a run has to be long, time is cheaper than chunks.
+    pub fn slowness(self) -> u32 {
+        if self == Self::Crawl { 3 } else { 1 }
     }
 
     /// What a node was told is never out of date for long.
@@ -104,6 +109,14 @@ impl World {
                 self.nodes[node].asks = true;
                 let ask = if storm || self.rng.random_bool(0.5) { MS } else { self.random_ms(1..4000) };
                 self.at(start + ask, Event::Want(node));
+            }
+        }
+        if self.rng.random_bool(0.2) {
+            for _ in 0..self.rng.random_range(1..6) {
+                let when = self.random_ms(0..1000 + 10 * self.report.chunks);
+                let node = self.rng.random_range(0..self.nodes.len());
+                let weight = [0, 1, 10, 25, 100, 400][self.rng.random_range(0..6)];
+                self.at(when, Event::Weigh(node, weight));
             }
         }
         for _ in 0..self.rng.random_range(1..3) {
@@ -209,7 +222,7 @@ impl World {
     /// How long a client of a node that nothing has befallen may wait for all of its blob: as long
     /// as a direct download, and a delay that depends on what befell the others.
     pub(crate) fn may_wait(&self) -> Duration {
-        let direct = 150 * MS + 9 * MS * self.report.chunks as u32;
+        let direct = 150 * MS + 9 * MS * self.report.chunks as u32 * self.trouble.slowness();
         let (finds_its_site, takeover) = (3 * SECOND, 5 * SECOND);
         let delay = match self.trouble {
             Trouble::None | Trouble::Storm | Trouble::Clocks | Trouble::Clients | Trouble::Full => SECOND,

@@ -25,6 +25,9 @@ pub struct Report {
     pub partitions: u64,
     pub chunks: u64,
     pub repeated: u64,
+    pub leeches: u64,
+    /// Chunks that leeches pulled, each for itself alone.
+    pub leeched: u64,
     pub longest_ms: u64,
     pub violations: Vec<String>,
 }
@@ -76,6 +79,7 @@ pub(crate) enum Event {
     /// A machine is carried elsewhere: without LAN and WAN, then back with another address.
     Leave(usize),
     Return(usize),
+    Weigh(usize, u32),
 }
 
 pub(crate) struct Node {
@@ -89,6 +93,10 @@ pub(crate) struct Node {
     done: bool,
     wan_up: bool,
     pub(crate) liar: bool,
+    pub(crate) leech: bool,
+    weight: u32,
+    /// It has pulled over the WAN.
+    pulled: bool,
     /// Its LAN is slow.
     pub(crate) slow: bool,
     crawls: bool,
@@ -149,9 +157,14 @@ impl World {
         let trouble = Trouble::ALL[(seed % Trouble::ALL.len() as u64) as usize];
         let (count, chunks) = trouble.size(&mut rng);
         let now = Instant::now();
-        let nodes = (0..count)
-            .map(|_| Node {
-                id: NodeId::from_bytes(rng.random()),
+        let leeches = if rng.random_bool(0.3) { rng.random_range(0.1..0.8) } else { 0.0 };
+        let nodes: Vec<Node> = (0..count)
+            .map(|_| (NodeId::from_bytes(rng.random()), rng.random_bool(leeches)))
+            .map(|(id, leech)| Node {
+                id,
+                leech,
+                weight: if leech { 0 } else { 100 },
+                pulled: false,
                 life: 0,
                 coordinator: None,
                 held: ChunkSet::new(),
@@ -182,6 +195,8 @@ impl World {
             partitions: 0,
             chunks: chunks as u64,
             repeated: 0,
+            leeches: nodes.iter().filter(|node| node.leech).count() as u64,
+            leeched: 0,
             longest_ms: 0,
             violations: Vec::new(),
         };
@@ -292,7 +307,8 @@ impl World {
             Event::Disconnect(a, b) => self.disconnect(a, b),
             Event::Deliver { to, life, input } => {
                 // News of a death that comes after the rebirth is no news.
-                let stale = matches!(&input, Input::Left { node } if self.linked(to, *node));
+                let stale = matches!(&input, Input::Left { node } if self.linked(to, *node))
+                    || matches!(&input, Input::Joined { node, .. } if !self.linked(to, *node));
                 if self.nodes[to].life == life && !stale {
                     self.feed(to, input);
                 }
@@ -365,6 +381,7 @@ impl World {
                 others.into_iter().for_each(|other| self.unlink(node, other));
                 (0..self.nodes.len()).filter(|&other| other != node).for_each(|other| self.link(node, other));
             }
+            Event::Weigh(node, weight) => self.weigh(node, weight),
         }
     }
 
@@ -428,8 +445,9 @@ impl World {
         it.life += 1;
         it.tick_at = None;
         let id = it.id;
+        let config = Config { weight: it.weight, shares: !it.leech, ..Config::default() };
         let clock = self.clock(node);
-        self.nodes[node].coordinator = Some(Coordinator::new(clock, id, Config::default()));
+        self.nodes[node].coordinator = Some(Coordinator::new(clock, id, config));
         (0..self.nodes.len()).filter(|&other| other != node).for_each(|other| self.link(node, other));
     }
 
@@ -458,8 +476,23 @@ impl World {
                 let node = self.nodes[y].id;
                 self.feed(x, Input::Left { node });
                 // An introduction comes before all else on its stream, so nobody hears a stranger.
-                self.feed(x, Input::Joined { node, weight: 100 });
+                let weight = self.nodes[y].weight;
+                self.feed(x, Input::Joined { node, weight });
             }
+        }
+    }
+
+    /// A node's weight changes, and in a while the others know.
+    fn weigh(&mut self, node: usize, weight: u32) {
+        if self.nodes[node].leech {
+            return;
+        }
+        self.nodes[node].weight = weight;
+        self.feed(node, Input::Weight { weight });
+        let id = self.nodes[node].id;
+        for other in self.nodes[node].links.keys().copied().collect::<Vec<_>>() {
+            let after = self.random_ms(1..30);
+            self.deliver(other, after, Input::Joined { node: id, weight });
         }
     }
 
@@ -484,7 +517,8 @@ impl World {
         }
         self.last_trouble = self.now;
         self.report.kills += 1;
-        self.died += self.only_on(node);
+        // What a leech held was nobody else's.
+        self.died += if self.nodes[node].leech { 0 } else { self.only_on(node) };
         self.nodes[node].life += 1;
         self.nodes[node].wanted = None;
         self.nodes[node].frozen = None;
@@ -502,8 +536,8 @@ impl World {
     /// How many chunks no other living node holds.
     fn only_on(&self, node: usize) -> u64 {
         let mut elsewhere = ChunkSet::new();
-        let others =
-            self.nodes.iter().enumerate().filter(|(index, it)| *index != node && it.coordinator.is_some());
+        let alive = |it: &Node| it.coordinator.is_some() && !it.leech;
+        let others = self.nodes.iter().enumerate().filter(|(index, it)| *index != node && alive(it));
         others.for_each(|(_, it)| elsewhere.union_with(&it.held));
         let mut here = self.nodes[node].held.clone();
         here.union_with(&self.nodes[node].runs.values().flatten().copied().collect());
@@ -571,6 +605,9 @@ impl World {
                 let fine = match from {
                     Some(from) => {
                         let from = self.index(from);
+                        if self.nodes[from].leech {
+                            self.violation(format!("node {node} asks leech {from} for the manifest"));
+                        }
                         self.reachable(node, from) && self.nodes[from].manifest
                     }
                     None => self.nodes[node].wan_up,
@@ -639,6 +676,9 @@ impl World {
             self.deliver(to, MS, Input::Unwritable { blob, why });
             return self.deliver(to, MS, Input::PeerEnded { blob, batch, end: BatchEnd::Busy });
         }
+        if self.nodes[from].leech {
+            self.violation(format!("node {to} asks leech {from} for chunks"));
+        }
         let fine =
             self.reachable(from, to) && chunks.iter().all(|&chunk| self.nodes[from].held.contains(chunk));
         if !fine {
@@ -665,6 +705,8 @@ impl World {
 
     fn fetch_wan(&mut self, node: usize, run: u64, chunks: Vec<u32>) {
         self.check_lone(node, &chunks);
+        self.check_leech(node);
+        self.nodes[node].pulled = true;
         self.nodes[node].runs.insert(run, chunks);
         let (life, after) = (self.nodes[node].life, self.random_ms(40..60));
         self.at(after, Event::WanChunk { node, life, run });
@@ -682,7 +724,7 @@ impl World {
         let others: Vec<usize> =
             self.nodes[node].links.iter().filter(|(_, since)| old(since)).map(|(&other, _)| other).collect();
         for other in others {
-            if !self.reachable(node, other) || self.nodes[other].liar {
+            if !self.reachable(node, other) || self.nodes[other].liar || self.nodes[other].leech {
                 continue;
             }
             let it = &self.nodes[other];
@@ -691,6 +733,19 @@ impl World {
                 self.violation(format!("node {node} pulls chunk {chunk}, which node {other} holds or pulls"));
                 return;
             }
+        }
+    }
+
+    /// A leech begins to pull only if no other node could.
+    fn check_leech(&mut self, node: usize) {
+        let it = &self.nodes[node];
+        if !it.leech || it.pulled || !matches!(self.trouble, Trouble::None | Trouble::Clients) {
+            return;
+        }
+        let old = |since: Instant| self.now.saturating_duration_since(since) > Duration::from_secs(1);
+        let able = |(other, since): (&usize, &Instant)| old(*since) && !self.nodes[*other].leech;
+        if it.links.iter().any(able) {
+            self.violation(format!("leech {node} pulls though others could"));
         }
     }
 
@@ -718,14 +773,19 @@ impl World {
         let chunk = chunks.remove(0);
         let last = chunks.is_empty();
         it.held.insert(chunk);
-        self.crossed[chunk as usize] += 1;
+        if it.leech {
+            self.report.leeched += 1;
+        } else {
+            self.crossed[chunk as usize] += 1;
+        }
         self.feed(node, Input::WanBytes { blob, bytes: CHUNK, held_back: false });
         self.feed(node, Input::Stored { blob, chunks: vec![chunk] });
         if last {
             self.nodes[node].runs.remove(&run);
             self.feed(node, Input::WanEnded { blob, run, end: WanEnd::Done });
         } else {
-            let after = self.random_ms(5..40) * if self.nodes[node].crawls { 30 } else { 1 };
+            let slower = if self.nodes[node].crawls { 30 } else { 1 };
+            let after = self.random_ms(5..40) * slower * self.trouble.slowness();
             self.at(after, Event::WanChunk { node, life, run });
         }
     }

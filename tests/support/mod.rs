@@ -194,8 +194,8 @@ impl Stage {
         let (listen_text, gateway_text) = (listen.to_string(), gateway.to_string());
         let (key, root) = (self.path("site.key"), self.path("tree/catalog/root.json"));
         let state = self.path(&format!("state-{name}"));
-        let mut arguments =
-            vec!["agent", "--site", "test", "--no-mdns", "--disk-reserve", "0", "--catalog-interval", "1"];
+        let reserve = "0".to_owned();
+        let mut arguments = vec!["agent", "--site", "test", "--no-mdns", "--catalog-interval", "1"];
         // What a test gives stands in the place of these.
         for (flag, value) in [
             ("--listen", &listen_text),
@@ -204,6 +204,7 @@ impl Stage {
             ("--site-key", &key),
             ("--trust", &root),
             ("--state-dir", &state),
+            ("--disk-reserve", &reserve),
         ] {
             if !more.contains(&flag) {
                 arguments.extend([flag, value]);

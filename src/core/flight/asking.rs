@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use super::lead::STALLED;
+use super::lead::{Lead, STALLED};
 use super::state::{Flight, Role};
 use super::{Effect, Holding, Step};
 use crate::core::id::NodeId;
@@ -35,6 +35,22 @@ impl Asking {
             unseen: None,
             waited: false,
             rivals: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.unanswered.is_empty() && self.unseen.is_none()
+    }
+}
+
+impl Lead {
+    /// A node has joined while it asks, and is asked too.
+    pub(super) fn asks(&mut self, now: Instant, node: NodeId) {
+        if let Some(asking) = &mut self.asking {
+            asking.unanswered.insert(node);
+            // It came late: it has as long as the others, and is asked twice like them.
+            asking.again_at.get_or_insert(now + ASK / 2);
+            asking.until = asking.until.max(now + ASK);
         }
     }
 }
@@ -126,13 +142,16 @@ impl Flight {
         }
         let Role::Lead(lead) = &mut self.role else { return };
         let Some(asking) = &lead.asking else { return };
-        let answered = asking.unanswered.is_empty() && asking.unseen.is_none();
+        let answered = asking.is_answered();
         // A blob that is here needs no WAN, and so no answers.
         let complete = self.manifest.as_ref().is_some_and(|manifest| manifest.count() == self.held.len());
         if complete || (cx.settled && (answered || asking.until <= cx.now)) {
             let rivals = lead.asking.take().map(|asking| asking.rivals).unwrap_or_default();
             if lead.runs.is_empty() {
                 lead.progress = cx.now;
+            }
+            if !cx.config.shares {
+                return self.look_beyond_itself(cx);
             }
             for rival in rivals {
                 self.say(cx, rival, Step::Lease { term: self.term });

@@ -37,10 +37,14 @@ impl Context<'_> {
         if *node == self.me { self.config.weight } else { self.members.get(node).copied().unwrap_or(0) }
     }
 
-    /// The best node to lead this blob among the live ones (this one included) that pass.
+    /// The best node to lead this blob among the live ones (this one included) that pass. A leech
+    /// takes itself only if there is no other.
     pub(super) fn best(&self, blob: &BlobId, pass: impl Fn(&NodeId) -> bool) -> NodeId {
         let all = self.members.iter().map(|(node, weight)| (*node, *weight));
-        let all = all.filter(|(node, _)| pass(node)).chain([(self.me, self.config.weight)]);
+        let mut all: Vec<_> = all.filter(|(node, _)| pass(node)).collect();
+        if self.config.shares || all.is_empty() {
+            all.push((self.me, self.config.weight));
+        }
         rank::rank(blob.as_bytes(), all)[0]
     }
 

@@ -101,16 +101,18 @@ impl Flight {
 
     pub(super) fn ask_to_follow(&self, cx: &mut Context, lead: NodeId) {
         let suspects = self.suspects.iter().filter(|(_, until)| **until > cx.now).map(|(node, _)| *node);
+        let shares = cx.config.shares;
         let step = Step::Follow {
-            held: self.held.clone(),
+            held: if shares { self.held.clone() } else { ChunkSet::new() },
             suspects: suspects.collect(),
-            manifest: self.manifest.is_some(),
+            manifest: self.manifest.is_some() && shares,
             background: !self.hurry,
+            leech: !shares,
         };
         self.say(cx, lead, step);
     }
 
-    fn suspect(&mut self, cx: &Context, node: NodeId) {
+    pub(super) fn suspect(&mut self, cx: &Context, node: NodeId) {
         self.suspects.insert(node, cx.now + SUSPECT);
     }
 
@@ -146,7 +148,9 @@ impl Flight {
 
     pub(super) fn on_sources(&mut self, cx: &mut Context, from: NodeId, sources: Sources) {
         if self.lead() != Some(from) {
-            if matches!(self.role, Role::Lead(_)) {
+            if matches!(self.role, Role::Lead(_)) && !cx.config.shares {
+                self.hear_lead_as_leech(cx, from, &sources);
+            } else if matches!(self.role, Role::Lead(_)) {
                 // It leads too, and takes this node for a follower still.
                 self.say(cx, from, Step::Lease { term: self.term });
             }
@@ -280,7 +284,7 @@ impl Flight {
             }
         }
         if complete {
-            self.say(cx, lead, Step::Leave { complete: true });
+            self.say(cx, lead, Step::Leave { complete: cx.config.shares });
             self.over = true;
         }
     }

@@ -56,6 +56,8 @@ pub(super) struct Told {
     pub(super) whole: bool,
     /// Its clients are in no hurry.
     pub(super) background: bool,
+    /// It passes nothing on.
+    pub(super) leech: bool,
 }
 
 /// What a node that wants to follow says of itself.
@@ -111,18 +113,13 @@ impl Lead {
 
     pub(super) fn deadline(&self, settled_at: Instant, patience: Duration) -> Option<Instant> {
         let asking = self.asking.as_ref().map(|asking| match asking.again_at {
+            _ if asking.is_answered() => settled_at,
             Some(again) => again.min(asking.until),
             None => asking.until.max(settled_at),
         });
         let beat = (!self.followers.is_empty()).then_some(self.beat_at);
         let stalls = (!self.overdue && !self.runs.is_empty()).then_some(self.progress + patience);
         [asking, beat, self.news_at, self.retry_at, stalls].into_iter().flatten().min()
-    }
-
-    pub(super) fn asks(&mut self, node: NodeId) {
-        if let Some(asking) = &mut self.asking {
-            asking.unanswered.insert(node);
-        }
     }
 
     /// A node has left.
@@ -254,7 +251,7 @@ impl Flight {
 
     pub(super) fn on_have(&mut self, cx: &mut Context, from: NodeId, held: &ChunkSet) {
         let Role::Lead(lead) = &mut self.role else { return };
-        let follower = lead.followers.contains_key(&from);
+        let follower = lead.passes_on(&from);
         lead.tell(cx.now, from, held);
         self.swarm.add(cx.now, from, held, follower);
     }

@@ -47,7 +47,8 @@ impl Flight {
     pub(super) fn two_leads(&mut self, cx: &mut Context, other: NodeId, holding: &Holding, stalled: bool) {
         let Role::Lead(lead) = &self.role else { return };
         let stuck = lead.stalled(cx.now) >= STALLED;
-        let yields = if stuck == stalled { cx.outranks_me(&self.blob, &other) } else { stuck };
+        let worse = if stuck == stalled { cx.outranks_me(&self.blob, &other) } else { stuck };
+        let yields = worse || !cx.config.shares;
         if self.term > holding.term || (self.term == holding.term && yields) {
             let twice = self.pulled.intersection(&holding.held);
             let bytes = self.manifest.as_ref().map_or(0, |manifest| manifest.bytes_of(twice.iter()));
@@ -68,7 +69,7 @@ impl Flight {
         match &self.role {
             Role::Lead(lead) => {
                 let stuck = lead.stalled(cx.now) >= STALLED;
-                if stuck || cx.outranks_me(&self.blob, &from) {
+                if stuck || cx.outranks_me(&self.blob, &from) || !cx.config.shares {
                     self.yield_to(cx, from);
                 } else {
                     self.say(cx, from, Step::Lease { term: self.term });

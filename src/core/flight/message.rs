@@ -42,6 +42,8 @@ pub enum Step {
         manifest: bool,
         /// Its clients are in no hurry.
         background: bool,
+        /// It passes nothing on, and leads nobody.
+        leech: bool,
     },
     /// 'Ask that node instead.'
     Redirect {
@@ -138,11 +140,12 @@ impl From<&Message> for proto::Flight {
                 term: holding.term,
                 stalled_ms: holding.stalled_ms,
             }),
-            Step::Follow { held, suspects, manifest, background } => Wire::Follow(proto::Follow {
+            Step::Follow { held, suspects, manifest, background, leech } => Wire::Follow(proto::Follow {
                 held: runs(held),
                 suspects: suspects.iter().map(node_bytes).collect(),
                 manifest: *manifest,
                 background: *background,
+                leech: *leech,
             }),
             Step::Redirect { to, unfit } => {
                 Wire::Redirect(proto::Redirect { to: node_bytes(to), unfit: *unfit })
@@ -208,6 +211,7 @@ impl Message {
                 suspects: nodes(&follow.suspects)?,
                 manifest: follow.manifest,
                 background: follow.background,
+                leech: follow.leech,
             },
             Wire::Redirect(redirect) => {
                 Step::Redirect { to: NodeId::from_slice(&redirect.to)?, unfit: redirect.unfit }
@@ -269,7 +273,13 @@ mod tests {
                 stalled_ms: 7,
             }),
             Step::Holding(Holding::default()),
-            Step::Follow { held: held.clone(), suspects: vec![node], manifest: true, background: true },
+            Step::Follow {
+                held: held.clone(),
+                suspects: vec![node],
+                manifest: true,
+                background: true,
+                leech: true,
+            },
             Step::Redirect { to: node, unfit: true },
             Step::Sources(Sources {
                 term: 1,

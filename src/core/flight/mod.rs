@@ -19,6 +19,7 @@ mod context;
 pub mod follow;
 pub mod lead;
 mod lease;
+mod leech;
 pub mod message;
 mod news;
 mod port;
@@ -53,6 +54,8 @@ pub trait Shelf {
 pub struct Config {
     /// This node's weight in the ranking of leads; 0: never lead while another can.
     pub weight: u32,
+    /// It passes on what it holds, and leads others; a leech does neither.
+    pub shares: bool,
     /// How long after its start a node waits for others to appear before it pulls.
     pub settle: Duration,
     /// WAN runs of one flight at a time.
@@ -61,7 +64,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { weight: 100, settle: Duration::from_millis(600), wan_runs: 3 }
+        Self { weight: 100, shares: true, settle: Duration::from_millis(600), wan_runs: 3 }
     }
 }
 
@@ -141,6 +144,7 @@ impl Coordinator {
                     self.each(now, |flight, cx| flight.on_joined(cx, node));
                 }
             }
+            Input::Weight { weight } => self.config.weight = weight,
             Input::Left { node } => {
                 if self.members.remove(&node).is_some() {
                     if self.members.is_empty() {
@@ -211,7 +215,7 @@ impl Coordinator {
         match step {
             Step::WhoHas { .. } => {
                 let (held, has) = match shelf.holding(&blob) {
-                    Some((known, held)) if known.id() == manifest => (held, true),
+                    Some((known, held)) if known.id() == manifest && self.config.shares => (held, true),
                     _ => (ChunkSet::new(), false),
                 };
                 let step = Step::Holding(Holding { held, manifest: has, ..Holding::default() });

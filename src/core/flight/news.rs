@@ -18,7 +18,7 @@ impl Flight {
         lead.beat_at = cx.now + BEAT;
         let news = std::mem::take(&mut lead.news);
         let gone = std::mem::take(&mut lead.gone);
-        let follows = |node: &NodeId, lead: &Lead| lead.followers.contains_key(node);
+        let follows = |node: &NodeId, lead: &Lead| lead.passes_on(node);
         let delta: Vec<_> = news.into_iter().map(|(node, held)| (node, held, follows(&node, lead))).collect();
         let mut whole: Vec<_> =
             self.swarm.sources().map(|(node, held, _)| (node, held.clone(), follows(&node, lead))).collect();

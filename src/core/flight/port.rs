@@ -19,6 +19,11 @@ pub enum Input {
         /// Its weight in the ranking of leads.
         weight: u32,
     },
+    /// This node's own weight in the ranking of leads has changed.
+    Weight {
+        /// What it is now.
+        weight: u32,
+    },
     /// A member cannot be talked to any more.
     Left {
         /// Who.

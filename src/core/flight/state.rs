@@ -167,7 +167,7 @@ impl Flight {
     pub(super) fn on_joined(&mut self, cx: &mut Context, node: NodeId) {
         match &mut self.role {
             Role::Lead(lead) => {
-                lead.asks(node);
+                lead.asks(cx.now, node);
                 let term = self.term;
                 self.say(cx, node, Step::WhoHas { term });
             }
@@ -191,6 +191,10 @@ impl Flight {
 
     /// The first message of a flight that this node was not part of: somebody wants to follow.
     pub(super) fn on_asked(&mut self, cx: &mut Context, from: NodeId, step: Step) {
+        if !cx.config.shares {
+            self.over = true;
+            return self.on_message(cx, from, step);
+        }
         if let Step::Follow { suspects, .. } = &step {
             self.suspect_all(cx, suspects);
         }
@@ -209,8 +213,12 @@ impl Flight {
         match step {
             Step::WhoHas { .. } => self.on_who_has(cx, from),
             Step::Holding(holding) => self.on_holding(cx, from, holding),
-            Step::Follow { held, suspects, manifest, background } => {
+            Step::Follow { suspects, leech, .. } if !cx.config.shares => {
+                self.refuse_follower(cx, from, &suspects, leech);
+            }
+            Step::Follow { held, suspects, manifest, background, leech } => {
                 self.on_follow(cx, from, held, &suspects, Asks { manifest, background });
+                self.note_leech(cx, from, leech);
             }
             Step::Redirect { to, unfit } => self.on_redirect(cx, from, to, unfit),
             Step::Sources(sources) => self.on_sources(cx, from, sources),
@@ -222,6 +230,9 @@ impl Flight {
     }
 
     fn on_who_has(&mut self, cx: &mut Context, from: NodeId) {
+        if !cx.config.shares {
+            return self.answer_as_leech(cx, from);
+        }
         let asking = matches!(&self.role, Role::Lead(lead) if lead.is_asking());
         if asking && cx.outranks_me(&self.blob, &from) {
             return self.yield_to(cx, from); // its Follow is the answer
@@ -279,8 +290,8 @@ impl Flight {
                 self.pulled.union_with(&pulled);
                 lead.tell(cx.now, cx.me, &new);
             }
-            Role::Following(following) => following.tell(cx.now, &new),
-            Role::New | Role::Joining(_) => {}
+            Role::Following(following) if cx.config.shares => following.tell(cx.now, &new),
+            Role::New | Role::Joining(_) | Role::Following(_) => {}
         }
     }
 
@@ -358,7 +369,9 @@ impl Flight {
         for batch in self.swarm.overdue(cx.now) {
             cx.act(Effect::AbortPeer { blob: self.blob, batch });
         }
-        let view = View { me: cx.me, lead, manifest: &manifest, missing: &missing, cursor: self.cursor };
+        let shares = cx.config.shares;
+        let view =
+            View { me: cx.me, shares, lead, manifest: &manifest, missing: &missing, cursor: self.cursor };
         for pick in self.swarm.pick(cx.now, view) {
             let (batch, source, chunks) = (pick.batch, pick.source, pick.chunks);
             cx.act(Effect::FetchPeer { blob: self.blob, batch, source, chunks });

@@ -188,8 +188,14 @@ mod tests {
             let mut swarm = Swarm::default();
             swarm.add(now, node(1), &ChunkSet::full(100), false);
             (2..6).filter(|&n| n != me).for_each(|n| swarm.add(now, node(n), &ChunkSet::new(), true));
-            let view =
-                View { me: node(me), lead: Some(node(1)), manifest: &manifest, missing: &missing, cursor: 0 };
+            let view = View {
+                me: node(me),
+                shares: true,
+                lead: Some(node(1)),
+                manifest: &manifest,
+                missing: &missing,
+                cursor: 0,
+            };
             loop {
                 let picks = swarm.pick(now, view);
                 if picks.is_empty() {
@@ -211,10 +217,33 @@ mod tests {
     }
 
     #[test]
+    fn a_leech_leaves_the_lead_to_the_first_takers() {
+        let (manifest, now) = (manifest(100), Instant::now());
+        let missing = ChunkSet::full(100);
+        let view = View {
+            me: node(9),
+            shares: false,
+            lead: Some(node(1)),
+            manifest: &manifest,
+            missing: &missing,
+            cursor: 0,
+        };
+        let mut swarm = Swarm::default();
+        swarm.add(now, node(1), &ChunkSet::full(100), false);
+        swarm.add(now, node(2), &ChunkSet::new(), true);
+        assert_eq!(swarm.pick(now, view), [], "all of it is for the other one to take first");
+        assert!(!swarm.pick(now + PATIENCE, view).is_empty(), "patience ends");
+        let mut alone = Swarm::default();
+        alone.add(now, node(1), &ChunkSet::full(100), false);
+        assert!(!alone.pick(now, view).is_empty(), "nobody else would take it");
+    }
+
+    #[test]
     fn nothing_is_asked_for_twice_and_failures_free_it() {
         let (manifest, now) = (manifest(4), Instant::now());
         let missing = ChunkSet::full(4);
-        let view = View { me: node(9), lead: None, manifest: &manifest, missing: &missing, cursor: 2 };
+        let view =
+            View { me: node(9), shares: true, lead: None, manifest: &manifest, missing: &missing, cursor: 2 };
         let mut swarm = Swarm::default();
         swarm.add(now, node(1), &ChunkSet::full(4), false);
         let picks = swarm.pick(now, view);
@@ -235,7 +264,8 @@ mod tests {
         let missing = ChunkSet::full(40);
         let mut swarm = Swarm::default();
         swarm.add(start, node(1), &ChunkSet::full(20), false);
-        let view = View { me: node(9), lead: None, manifest: &manifest, missing: &missing, cursor: 0 };
+        let view =
+            View { me: node(9), shares: true, lead: None, manifest: &manifest, missing: &missing, cursor: 0 };
         let slow = swarm.pick(start, view).swap_remove(0);
         let later = start + Duration::from_millis(500);
         swarm.arrived(later, Some(&manifest), &slow.chunks[..1]);
@@ -258,7 +288,14 @@ mod tests {
         common.remove(300);
         swarm.add(now, node(1), &ChunkSet::full(400), false);
         (2..5).for_each(|n| swarm.add(now, node(n), &common, false));
-        let view = View { me: node(9), lead: None, manifest: &manifest, missing: &missing, cursor: 100 };
+        let view = View {
+            me: node(9),
+            shares: true,
+            lead: None,
+            manifest: &manifest,
+            missing: &missing,
+            cursor: 100,
+        };
         let picks = swarm.pick(now, view);
         let of_one: Vec<&Pick> = picks.iter().filter(|pick| pick.source == node(1)).collect();
         assert_eq!(picks[0].chunks[0], 100, "what is read next comes first");

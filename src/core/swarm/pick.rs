@@ -45,6 +45,8 @@ pub struct Pick {
 pub struct View<'a> {
     /// This node.
     pub me: NodeId,
+    /// It hands on what it gets; a leech is no first taker.
+    pub shares: bool,
     /// The flight's lead, whose chunks are shared out.
     pub lead: Option<NodeId>,
     /// The chunk list.
@@ -66,7 +68,7 @@ impl Swarm {
         if free.is_empty() {
             return picks;
         }
-        let takers = self.takers(view.me);
+        let takers = self.takers(view);
         while batch::count(&self.batches) < BATCHES
             && let Some((source, chunks, bytes)) = self.pick_one(now, view, &takers, &free)
         {
@@ -85,9 +87,9 @@ impl Swarm {
         picks
     }
 
-    fn takers(&self, me: NodeId) -> Vec<NodeId> {
+    fn takers(&self, view: View<'_>) -> Vec<NodeId> {
         let others = self.sources.iter().filter(|(_, source)| source.follower).map(|(node, _)| *node);
-        let takers: BTreeSet<NodeId> = others.chain([me]).collect();
+        let takers: BTreeSet<NodeId> = others.chain(view.shares.then_some(view.me)).collect();
         takers.into_iter().collect()
     }
 
@@ -188,7 +190,8 @@ impl Swarm {
         node: NodeId,
         chunk: u32,
     ) -> Option<Instant> {
-        if Some(node) != view.lead || takers.len() < 2 || view.manifest.count() < 8 {
+        let alone = takers.iter().all(|taker| *taker == view.me);
+        if Some(node) != view.lead || alone || view.manifest.count() < 8 {
             return None;
         }
         let until = *self.told.get(&chunk)? + PATIENCE;

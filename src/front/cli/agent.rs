@@ -31,6 +31,7 @@ impl Agent {
         let written = self.written.over(file);
         log(written.log_format);
         let resolved = written.resolve()?;
+        stand_back(resolved.nice);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).min(4))
             .max_blocking_threads(16)
@@ -50,6 +51,18 @@ fn log(format: Option<LogFormat>) {
     match format {
         Some(LogFormat::Json) => builder.json().init(),
         _ => builder.init(),
+    }
+}
+
+/// Lets other programs have the processor first. Threads inherit that, so it is set before there
+/// are any. Who started this process may have made it nicer already: that stays.
+fn stand_back(nice: i32) {
+    let set = || match rustix::process::getpriority_process(None)? {
+        now if now >= nice => Ok(()),
+        _ => rustix::process::setpriority_process(None, nice),
+    };
+    if let Err(error) = set() {
+        tracing::warn!(nice, %error, "the system does not let this process stand back; it runs on as it is");
     }
 }
 

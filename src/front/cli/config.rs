@@ -12,8 +12,11 @@ use serde::Deserialize;
 use crate::core::bitrate::{Rate, Size};
 use crate::core::id::SiteName;
 use crate::net::{Multiaddr, SiteKey};
-use crate::node;
+use crate::node::{self, Role};
 use crate::origin::Address;
+
+/// As far behind other programs as the system lets one be.
+const NICEST: i64 = 19;
 
 /// As written. A key's name in the file is its flag's, with `_` for `-`.
 #[derive(Debug, Default, Clone, Args, Deserialize)]
@@ -57,7 +60,7 @@ pub(super) struct Written {
     /// How many answers to neighbours this node gives at a time [default: 32]
     #[arg(long, env = "BRANCHLINE_UPLOAD_SLOTS", value_name = "NUMBER")]
     upload_slots: Option<u16>,
-    /// The most that the cache takes [default: 20GiB]
+    /// The most that the cache takes [default: 20GiB; a seed's: 100GiB]
     #[arg(long, env = "BRANCHLINE_CACHE_SIZE", value_name = "SIZE")]
     cache_size: Option<Size>,
     /// What stays free on the disk [default: 1GiB]
@@ -66,6 +69,16 @@ pub(super) struct Written {
     /// How often the site asks for a newer catalog while it is in use, in seconds [default: 60]
     #[arg(long, env = "BRANCHLINE_CATALOG_INTERVAL", value_name = "SECONDS")]
     catalog_interval: Option<u64>,
+    /// What this node is to its site: a seed leads rather than others and keeps more, a leech takes
+    /// and gives nothing [default: normal]
+    #[arg(long, env = "BRANCHLINE_ROLE", value_name = "ROLE")]
+    role: Option<Role>,
+    /// The link of this machine is paid for by volume: leave leading to others where they can
+    #[arg(long, env = "BRANCHLINE_METERED", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    metered: Option<bool>,
+    /// How far behind other programs this one gets the processor, 0 to 19 [default: as it was started]
+    #[arg(long, env = "BRANCHLINE_NICE", value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(..=NICEST))]
+    nice: Option<u8>,
     /// How readily this node leads, in proportion to the others; 0: only if nobody else can
     /// [default: 100]
     #[arg(long, env = "BRANCHLINE_WEIGHT", value_name = "NUMBER")]
@@ -90,6 +103,8 @@ pub(super) enum LogFormat {
 pub(super) struct Resolved {
     pub(super) node: node::Config,
     pub(super) gateway: SocketAddr,
+    /// How far behind other programs, at least.
+    pub(super) nice: i32,
 }
 
 /// The names of all keys.
@@ -142,6 +157,9 @@ impl Written {
             cache_size: self.cache_size.or(file.cache_size),
             disk_reserve: self.disk_reserve.or(file.disk_reserve),
             catalog_interval: self.catalog_interval.or(file.catalog_interval),
+            role: self.role.or(file.role),
+            metered: self.metered.or(file.metered),
+            nice: self.nice.or(file.nice),
             weight: self.weight.or(file.weight),
             log_format: self.log_format.or(file.log_format),
         }
@@ -167,6 +185,11 @@ impl Written {
         let root = std::fs::read(&trust).with_context(|| {
             format!("cannot read the root of trust {}; it is the origin's catalog/root.json", trust.display())
         })?;
+        let nice = self.nice.map(i64::from);
+        if let Some(nice) = nice.filter(|nice| *nice > NICEST) {
+            bail!("nice = {nice} is more than the system knows; give a number from 0 to {NICEST}");
+        }
+        let role = self.role.unwrap_or_default();
         Ok(Resolved {
             node: node::Config {
                 site,
@@ -180,14 +203,22 @@ impl Written {
                 wan_limit: self.wan_limit,
                 upload_limit: self.upload_limit,
                 upload_slots: self.upload_slots.map_or(32, usize::from).max(1),
-                cache_size: self.cache_size.unwrap_or(Size(20 << 30)),
+                cache_size: self.cache_size.unwrap_or(default_cache_size(role)),
                 disk_reserve: self.disk_reserve.unwrap_or(Size(1 << 30)),
                 catalog_interval: Duration::from_secs(self.catalog_interval.unwrap_or(60)),
                 weight: self.weight.unwrap_or(100),
+                role,
+                metered: self.metered.unwrap_or(false),
             },
             gateway: self.gateway.unwrap_or_else(default_gateway),
+            nice: nice.unwrap_or(0) as i32,
         })
     }
+}
+
+/// The most that the cache takes, unless told otherwise.
+fn default_cache_size(role: Role) -> Size {
+    Size(if role == Role::Seed { 100 << 30 } else { 20 << 30 })
 }
 
 /// Where the agent keeps its state, unless told otherwise.
@@ -234,6 +265,33 @@ mod tests {
         assert!(error.contains("50mbit"), "{error}");
         let error = format!("{:#}", parse("site = '../x'").expect_err("no name"));
         assert!(error.contains("site name"), "{error}");
+    }
+
+    #[test]
+    fn roles_and_niceness_are_known_words_and_numbers() {
+        let file = parse("role = 'seed'\nmetered = true\nnice = 5").expect("valid");
+        let both = from_flags(&["--role", "leech", "--metered=false"]).over(file);
+        assert_eq!((both.role, both.metered, both.nice), (Some(Role::Leech), Some(false), Some(5)));
+        assert_eq!(from_flags(&["--metered"]).metered, Some(true));
+        let error = format!("{:#}", parse("role = 'boss'").expect_err("no role"));
+        assert!(error.contains("leech"), "{error}");
+        assert_eq!(default_cache_size(Role::Seed), Size(100 << 30));
+        assert_eq!(default_cache_size(Role::default()), Size(20 << 30));
+    }
+
+    #[test]
+    fn a_file_cannot_say_more_than_a_flag() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (key, root) = (dir.path().join("key"), dir.path().join("root.json"));
+        SiteKey::generate(&key).expect("a new file");
+        std::fs::write(&root, "{}").expect("room");
+        let nice = |nice: u8| {
+            let text =
+                format!("site = 'x'\norigin = '/x'\nsite_key = {key:?}\ntrust = {root:?}\nnice = {nice}");
+            parse(&text).expect("valid").resolve()
+        };
+        assert_eq!(nice(19).expect("valid").nice, 19);
+        assert!(nice(20).expect_err("too nice").to_string().contains("0 to 19"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use clap::Args;
 use super::Output;
 use super::client::Target;
 use crate::core::bitrate::Size;
-use crate::node::report;
+use crate::node::{Role, report};
 
 #[derive(Debug, Args)]
 pub(super) struct Status {
@@ -66,6 +66,7 @@ impl Status {
         let mut rows = vec![
             row("node", status.node.clone()),
             row("site", format!("{}, {} members connected", status.site, status.members)),
+            row("role", role(&status)),
             row("listening", status.listening.join(", ")),
             row("origin", status.origin.clone()),
             row("catalog", catalog),
@@ -81,6 +82,19 @@ impl Status {
             rows.push(row("flight", format!("{}: {}, {progress}, {with}", flight.package, flight.role)));
         }
         super::print(&table(&rows))
+    }
+}
+
+/// The role, and how readily this node leads.
+fn role(status: &report::Status) -> String {
+    let name = status.role.as_str();
+    match status.role {
+        Role::Leech => format!("{name}: leads nobody and serves nobody"),
+        _ if status.weight_reasons.is_empty() => format!("{name}, weight {}", status.weight),
+        _ => {
+            let reasons = status.weight_reasons.join(", ");
+            format!("{name}, weight {} of {} ({reasons})", status.effective_weight, status.weight)
+        }
     }
 }
 
