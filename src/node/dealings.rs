@@ -79,6 +79,14 @@ impl Ledger {
         });
     }
 
+    /// A member sent a small blob with its news.
+    pub(super) fn inline(&self, node: NodeId, bytes: u64) {
+        self.change(node, |it| {
+            it.received += bytes;
+            it.answers += 1;
+        });
+    }
+
     /// A member was sent content.
     pub(super) fn sent(&self, node: NodeId, bytes: u64) {
         self.change(node, |it| it.sent += bytes);

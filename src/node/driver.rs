@@ -13,7 +13,9 @@ use super::allowance::Keeper;
 use super::wan::WanFlight;
 use super::{Node, blocking, peers, wan};
 use crate::core::chunkset::ChunkSet;
-use crate::core::flight::{self, Coordinator, Effect, Failure, FailureKind, FlightView, Input, Shelf};
+use crate::core::flight::{
+    self, Coordinator, Effect, Failure, FailureKind, FlightView, Input, Message, Shelf, Step,
+};
 use crate::core::id::{BlobId, NodeId};
 use crate::core::manifest::Manifest;
 use crate::net::Event;
@@ -108,8 +110,21 @@ impl Driver {
                 self.handle(Input::Left { node });
             }
             Event::Budget { from, word } => self.allowance.hear(from, word),
-            Event::Message { from, message } => self.handle(Input::Message { from, message }),
+            Event::Message { from, message } => self.on_message(from, message),
         }
+    }
+
+    fn on_message(&mut self, from: NodeId, mut message: Message) {
+        if let Step::Sources(sources) = &mut message.step
+            && sources.small.is_some()
+        {
+            if self.coordinator.follows(&message.blob, &message.manifest, &from) {
+                self.tasks.spawn(self.node.clone().take_small(from, message));
+                return;
+            }
+            sources.small = None; // nobody has asked for it
+        }
+        self.handle(Input::Message { from, message });
     }
 
     fn handle(&mut self, input: Input) {
@@ -139,7 +154,10 @@ impl Driver {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { to, message } => self.node.inner.net.send(&to, &message),
+            Effect::Send { to, mut message } => {
+                self.node.add_small(&to, &mut message);
+                self.node.inner.net.send(&to, &message);
+            }
             Effect::FetchManifest { blob, manifest, from } => self.fetch_manifest(blob, manifest, from),
             Effect::FetchWan { blob, run, chunks, reason } => {
                 tracing::debug!(%blob, run, chunks = chunks.len(), reason = reason.as_str(), "pulling over the WAN");

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod condition;
 mod dealings;
 mod driver;
+mod inline;
 mod live;
 mod peers;
 pub mod reader;

@@ -119,7 +119,9 @@ impl World {
                 self.at(when, Event::Weigh(node, weight));
             }
         }
-        for _ in 0..self.rng.random_range(1..3) {
+        // Where the WAN of every node crawls, there is nothing to be done.
+        let most = if self.trouble == Trouble::Crawl { 1 } else { 2 };
+        for _ in 0..self.rng.random_range(1..=most) {
             self.draw();
         }
     }
@@ -209,13 +211,12 @@ impl World {
         let (under_way, chunks) = (33, self.report.chunks);
         match self.trouble {
             Trouble::None | Trouble::Clients | Trouble::Storm | Trouble::Slow | Trouble::Clocks => 0,
-            Trouble::Messages | Trouble::Wan | Trouble::Hang | Trouble::Crawl | Trouble::Laptop => {
-                2 * under_way
-            }
             Trouble::Kills => self.died,
             Trouble::Partition => ((1 << self.report.partitions) - 1) * chunks,
             Trouble::Liar | Trouble::Blind => 2 * chunks,
-            Trouble::Full => 2 * under_way,
+            Trouble::Messages | Trouble::Wan | Trouble::Crawl | Trouble::Full => 2 * under_way,
+            // What only the one that is gone holds is nobody's while it is.
+            Trouble::Hang | Trouble::Laptop => self.died + 2 * under_way,
         }
     }
 
@@ -225,9 +226,11 @@ impl World {
         let direct = 150 * MS + 9 * MS * self.report.chunks as u32 * self.trouble.slowness();
         let (finds_its_site, takeover) = (3 * SECOND, 5 * SECOND);
         let delay = match self.trouble {
-            Trouble::None | Trouble::Storm | Trouble::Clocks | Trouble::Clients | Trouble::Full => SECOND,
-            Trouble::Messages | Trouble::Liar | Trouble::Blind => 5 * SECOND,
-            Trouble::Slow => 40 * MS * self.report.chunks as u32,
+            Trouble::None | Trouble::Clocks | Trouble::Clients | Trouble::Full => SECOND,
+            Trouble::Storm => 2 * SECOND,
+            Trouble::Liar | Trouble::Blind => 5 * SECOND,
+            Trouble::Messages => 10 * SECOND,
+            Trouble::Slow => SECOND + 40 * MS * self.report.chunks as u32,
             Trouble::Kills | Trouble::Hang | Trouble::Laptop | Trouble::Partition => 2 * takeover,
             Trouble::Crawl => 2 * (10 * SECOND + takeover),
             Trouble::Wan => self.outage + 2 * takeover,

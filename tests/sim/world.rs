@@ -137,7 +137,7 @@ pub struct World {
     side: BTreeSet<usize>,
     crossed: Vec<u64>,
     last_trouble: Instant,
-    /// Chunks that a killed node alone held or pulled.
+    /// Chunks that a node which was lost alone held or pulled.
     pub(crate) died: u64,
     /// For so long no WAN may have been there.
     pub(crate) outage: Duration,
@@ -157,7 +157,8 @@ impl World {
         let trouble = Trouble::ALL[(seed % Trouble::ALL.len() as u64) as usize];
         let (count, chunks) = trouble.size(&mut rng);
         let now = Instant::now();
-        let leeches = if rng.random_bool(0.3) { rng.random_range(0.1..0.8) } else { 0.0 };
+        let some = trouble != Trouble::Crawl && rng.random_bool(0.3);
+        let leeches = if some { rng.random_range(0.1..0.8) } else { 0.0 };
         let nodes: Vec<Node> = (0..count)
             .map(|_| (NodeId::from_bytes(rng.random()), rng.random_bool(leeches)))
             .map(|(id, leech)| Node {
@@ -370,6 +371,7 @@ impl World {
             }
             Event::Leave(node) => {
                 self.last_trouble = self.now;
+                self.died += self.only_on(node);
                 (self.nodes[node].away, self.nodes[node].wan_up) = (true, false);
                 self.lose_sight(node);
             }
@@ -415,6 +417,7 @@ impl World {
     fn freeze(&mut self, node: usize) {
         if self.nodes[node].coordinator.is_some() && self.nodes[node].frozen.is_none() {
             self.last_trouble = self.now;
+            self.died += self.only_on(node);
             self.nodes[node].frozen = Some(Vec::new());
             self.lose_sight(node);
         }
@@ -784,7 +787,7 @@ impl World {
             self.nodes[node].runs.remove(&run);
             self.feed(node, Input::WanEnded { blob, run, end: WanEnd::Done });
         } else {
-            let slower = if self.nodes[node].crawls { 30 } else { 1 };
+            let slower = if self.nodes[node].crawls { 10 } else { 1 };
             let after = self.random_ms(5..40) * slower * self.trouble.slowness();
             self.at(after, Event::WanChunk { node, life, run });
         }

@@ -7,7 +7,9 @@ use super::context::Context;
 use super::lead::{Lead, STALLED};
 use super::state::{Flight, Role};
 use super::{Effect, Holding, Step};
+use crate::core::chunkset::ChunkSet;
 use crate::core::id::NodeId;
+use crate::core::swarm::BatchEnd;
 
 /// How long to wait for the members' answers; half way, those that are missing are asked again.
 const ASK: Duration = Duration::from_millis(400);
@@ -62,6 +64,17 @@ impl Flight {
         lead.asking = Some(Asking::new(cx.now, cx.members.keys().copied()));
         for &node in cx.members.keys() {
             self.say(cx, node, Step::WhoHas { term: self.term });
+        }
+    }
+
+    /// A batch has ended. Chunks that nobody seems to hold any more may have spread since the members
+    /// were asked.
+    pub(super) fn on_peer_ended(&mut self, cx: &mut Context, batch: u64, end: BatchEnd) {
+        let leads = matches!(self.role, Role::Lead(_)) && end == BatchEnd::Failed;
+        let before = if leads { self.swarm.covered() } else { ChunkSet::new() };
+        self.swarm.batch_ended(cx.now, batch, end);
+        if leads && !before.difference(&self.swarm.covered()).is_empty() {
+            self.ask_again(cx);
         }
     }
 

@@ -110,6 +110,22 @@ pub struct Sources {
     pub failed: Option<String>,
     /// It alone cannot; another may.
     pub unfit: bool,
+    /// The whole blob, if it is small.
+    pub small: Option<Box<Small>>,
+}
+
+/// A small blob, carried inline: on a LAN the round trips for it cost more than its bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Small {
+    /// The encoded manifest.
+    pub manifest: Bytes,
+    /// The content.
+    pub content: Bytes,
+}
+
+impl Small {
+    /// The most content that is carried inline, in bytes.
+    pub const MOST: u64 = 64 << 10;
 }
 
 fn runs(set: &ChunkSet) -> Option<proto::Runs> {
@@ -186,6 +202,10 @@ impl From<&Sources> for proto::Sources {
             manifest: sources.manifest,
             failed: sources.failed.clone().unwrap_or_default(),
             unfit: sources.unfit,
+            small: sources
+                .small
+                .as_ref()
+                .map(|it| proto::Small { manifest: it.manifest.clone(), content: it.content.clone() }),
         }
     }
 }
@@ -251,6 +271,7 @@ impl Sources {
             failed: Some(sources.failed.chars().take(MAX_TEXT).collect())
                 .filter(|text: &String| !text.is_empty()),
             unfit: sources.unfit,
+            small: sources.small.map(|it| Box::new(Small { manifest: it.manifest, content: it.content })),
         })
     }
 }
@@ -293,6 +314,10 @@ mod tests {
                 manifest: true,
                 failed: Some("no".into()),
                 unfit: true,
+                small: Some(Box::new(Small {
+                    manifest: Bytes::from_static(b"m"),
+                    content: Bytes::from_static(b"c"),
+                })),
             }),
             Step::Have(held.clone()),
             Step::Need(held),

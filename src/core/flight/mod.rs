@@ -38,7 +38,7 @@ use super::id::{BlobId, ManifestId, NodeId};
 use super::manifest::Manifest;
 
 use context::Context;
-pub use message::{Holding, Message, Sources, Step};
+pub use message::{Holding, Message, Small, Sources, Step};
 pub use port::{Effect, Failure, FailureKind, Input, WanEnd};
 use state::Flight;
 pub use view::{FlightView, RoleView};
@@ -106,6 +106,11 @@ impl Coordinator {
     /// The flights that this node takes part in.
     pub fn flights(&self) -> impl Iterator<Item = FlightView> {
         self.flights.values().map(Flight::view)
+    }
+
+    /// Whether this node follows another in this flight, and lacks chunks.
+    pub fn follows(&self, blob: &BlobId, manifest: &ManifestId, lead: &NodeId) -> bool {
+        self.flights.get(blob).is_some_and(|it| it.manifest_id == *manifest && it.lead() == Some(*lead))
     }
 
     /// When to say [`Input::Tick`] at the latest; `None` while nothing is going on.
@@ -177,7 +182,7 @@ impl Coordinator {
                 self.one(now, blob, |flight, cx| flight.fail(cx, Failure { why, kind: FailureKind::Local }));
             }
             Input::PeerEnded { blob, batch, end } => {
-                self.one(now, blob, |flight, cx| flight.swarm.batch_ended(cx.now, batch, end));
+                self.one(now, blob, |flight, cx| flight.on_peer_ended(cx, batch, end));
             }
             Input::Tick => self.each(now, Flight::on_tick),
         }

@@ -40,6 +40,7 @@ impl Flight {
                 manifest: self.manifest.is_some(),
                 failed: None,
                 unfit: false,
+                small: None, // whoever sends it has the content, and adds it
             };
             cx.send(*follower, self.blob, self.manifest_id, Step::Sources(sources));
         }
