@@ -1,5 +1,6 @@
 //! Who could be a member, and when to dial them.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use libp2p::multiaddr::Protocol;
@@ -12,6 +13,13 @@ use super::site::{HANDSHAKE, POLITE, REDIAL, Site, causes};
 /// A member that was only heard of is forgotten after so many failed dials.
 const FORGET_AFTER: u32 = 12;
 const MAX_BOOK: usize = 2048;
+/// Dials under way at a time.
+const MAX_DIALS: usize = 16;
+/// Dials of those that a large site's members tell of are spread over this.
+const JITTER: Duration = Duration::from_secs(1);
+/// How long nobody looks whom to dial, at the longest and at the shortest.
+const LOOK: Duration = Duration::from_secs(1);
+const SHORT: Duration = Duration::from_millis(100);
 
 /// A member that may be connected or not.
 #[derive(Debug, Clone)]
@@ -20,6 +28,8 @@ pub(super) struct Known {
     pub(super) configured: bool,
     pub(super) failures: u32,
     pub(super) dial_at: Instant,
+    /// When it was last told of.
+    pub(super) heard: Instant,
 }
 
 impl Site {
@@ -36,38 +46,62 @@ impl Site {
     }
 
     pub(super) fn learn_as(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, configured: bool) {
+        self.note(peer, addresses, configured);
+        self.dial_due();
+    }
+
+    /// Notes where a member is, without dialing yet.
+    pub(super) fn note(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, configured: bool) {
         if peer == self.me || (self.book.len() >= MAX_BOOK && !self.book.contains_key(&peer)) {
             return;
         }
-        let polite = if self.me < peer { Duration::ZERO } else { POLITE };
+        let now = Instant::now();
+        let mut wait = if self.me < peer { Duration::ZERO } else { POLITE };
+        if self.shape.is_large() && self.shape.wants(now, &peer) != Some(0) {
+            // A site that is switched on together does not fall upon its hubs together.
+            wait += JITTER.mul_f64(rand::random());
+        }
+        if !self.book.contains_key(&peer) {
+            self.shape_changed();
+        }
         let known = self.book.entry(peer).or_insert(Known {
             addresses: Vec::new(),
             configured,
             failures: 0,
-            dial_at: Instant::now() + polite,
+            dial_at: now + wait,
+            heard: now,
         });
         known.configured |= configured;
+        known.heard = now;
         for address in addresses {
             if !known.addresses.contains(&address) && known.addresses.len() < 16 {
                 known.addresses.push(address);
-                known.dial_at = known.dial_at.min(Instant::now() + polite);
+                known.dial_at = known.dial_at.min(now + wait);
             }
         }
-        self.dial_due();
     }
 
+    /// Dials whom this node wants and has not, the most wanted first; few at a time.
     pub(super) fn dial_due(&mut self) {
+        self.reshape();
         let now = Instant::now();
-        let connected =
-            |site: &Self, peer: &PeerId| site.connections.values().any(|connection| connection.peer == *peer);
-        let due: Vec<PeerId> = self
+        let connected: HashSet<PeerId> = self.connections.values().map(|it| it.peer).collect();
+        let mut waiting: Vec<(Instant, u8, PeerId)> = self
             .book
             .iter()
-            .filter(|(peer, known)| known.dial_at <= now && !connected(self, peer))
+            .filter(|(peer, _)| !connected.contains(*peer))
             .filter(|(peer, _)| self.banned.get(*peer).is_none_or(|until| *until <= now))
-            .map(|(peer, _)| *peer)
+            .filter_map(|(peer, known)| {
+                let wants = self.shape.wants(now, peer).or(known.configured.then_some(1))?;
+                Some((known.dial_at, wants, *peer))
+            })
             .collect();
-        for peer in due {
+        let next = waiting.iter().map(|(at, ..)| *at).min().unwrap_or(now + LOOK).min(now + LOOK);
+        self.wake_at = next.max(now + SHORT);
+        waiting.retain(|(at, ..)| *at <= now);
+        waiting.sort_unstable_by_key(|(at, wants, _)| (*wants, *at));
+        let pending = self.swarm.network_info().connection_counters().num_pending_outgoing() as usize;
+        for (_, _, peer) in waiting.into_iter().take(MAX_DIALS.saturating_sub(pending)) {
             let Some(known) = self.book.get_mut(&peer) else { continue };
             known.dial_at = now + REDIAL[(known.failures as usize).min(REDIAL.len() - 1)].max(HANDSHAKE / 4);
             let options = DialOpts::peer_id(peer)
@@ -79,7 +113,7 @@ impl Site {
         }
         for index in 0..self.nameless.len() {
             let (address, peer, at) = self.nameless[index].clone();
-            if at > now || peer.is_some_and(|peer| peer == self.me || connected(self, &peer)) {
+            if at > now || peer.is_some_and(|peer| peer == self.me || connected.contains(&peer)) {
                 continue;
             }
             self.nameless[index].2 = now + REDIAL[2];
@@ -109,6 +143,7 @@ impl Site {
         }
         let Some(peer) = peer else { return };
         tracing::debug!(%peer, error = %causes(error), "dialing failed");
+        self.shape_changed();
         if let Some(known) = self.book.get_mut(&peer) {
             known.failures += 1;
             known.dial_at = Instant::now() + REDIAL[(known.failures as usize - 1).min(REDIAL.len() - 1)];

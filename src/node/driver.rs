@@ -99,7 +99,13 @@ impl Driver {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Up { node, hello } => self.handle(Input::Joined { node, weight: hello.weight }),
+            // Only hubs lead: they alone are connected to all.
+            Event::Up { node, hello, hub } => {
+                self.handle(Input::Joined { node, weight: if hub { hello.weight } else { 0 } });
+            }
+            Event::Hub { hub } => {
+                self.handle(Input::Weight { weight: if hub { self.node.inner.config.weight } else { 0 } });
+            }
             Event::Down { node } => self.handle(Input::Left { node }),
             Event::Message { from, message } => self.handle(Input::Message { from, message }),
         }
@@ -133,6 +139,7 @@ impl Driver {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Send { to, message } => self.node.inner.net.send(&to, &message),
+            Effect::Connect { nodes } => self.node.inner.net.connect(nodes),
             Effect::FetchManifest { blob, manifest, from } => self.fetch_manifest(blob, manifest, from),
             Effect::FetchWan { blob, run, chunks, reason } => {
                 tracing::debug!(%blob, run, chunks = chunks.len(), reason = reason.as_str(), "pulling over the WAN");

@@ -9,6 +9,7 @@ use branchline::core::chunkset::ChunkSet;
 use branchline::core::flight::{
     Config, Coordinator, Effect, Failure, FailureKind, Input, Message, Shelf, WanEnd,
 };
+use branchline::core::hubs;
 use branchline::core::id::{BlobId, ChunkId, NodeId, PackId};
 use branchline::core::manifest::{Chunk, Manifest};
 use branchline::core::swarm::BatchEnd;
@@ -49,6 +50,9 @@ pub struct Report {
     pub chunks: u64,
     pub repeated: u64,
     pub longest_ms: u64,
+    pub messages: u64,
+    /// Some nodes held the blob before.
+    pub seeded: bool,
     pub violations: Vec<String>,
 }
 
@@ -57,6 +61,8 @@ enum Event {
     Start(usize),
     Connect(usize, usize),
     Disconnect(usize, usize),
+    /// A node of a large site learns who the hubs are.
+    Shape(usize),
     Deliver { to: usize, life: u32, input: Input },
     Message { from: usize, to: usize, message: Message },
     Serve { from: usize, to: usize, batch: u64, chunks: Vec<u32> },
@@ -83,6 +89,11 @@ struct Node {
     wan_up: bool,
     liar: bool,
     links: BTreeMap<usize, Instant>,
+    /// Whom it takes for hubs, in a large site.
+    hubs: BTreeSet<NodeId>,
+    shape_due: bool,
+    /// Links that its flight asked for.
+    called: usize,
     runs: BTreeMap<u64, Vec<u32>>,
     tick_at: Option<Instant>,
 }
@@ -110,10 +121,16 @@ pub struct World {
     last_trouble: Instant,
     /// Chunks that a killed node alone held or pulled.
     died: u64,
+    /// A large site: so many hubs, and all others are connected to those alone.
+    hubs: Option<usize>,
     report: Report,
     pub trace: bool,
 }
 
+/// Hubs of a large site: few, so that runs stay cheap.
+const HUBS: usize = 8;
+/// Links that one flight may ask for: a group, some holders, and a lead now and then.
+const CALLS: usize = 20 + 6;
 const MS: Duration = Duration::from_millis(1);
 /// After the last trouble, and so much per chunk, every client must have its blob.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -121,8 +138,28 @@ const PATIENCE: Duration = Duration::from_secs(45);
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let trouble = Trouble::ALL[(seed % Trouble::ALL.len() as u64) as usize];
         let count = if rng.random_bool(0.1) { rng.random_range(2..=50) } else { rng.random_range(2..=10) };
+        Self::of(seed, rng, count, None)
+    }
+
+    /// A site that is larger than a mesh: links to hubs, and those that flights ask for. In some of
+    /// them a few nodes hold the blob beforehand.
+    pub fn large(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let count = rng.random_range(60..=120);
+        let mut world = Self::of(seed, rng, count, Some(HUBS));
+        if world.rng.random_bool(0.4) {
+            let all = ChunkSet::full(world.manifest.count());
+            for node in (0..count).filter(|node| node % 37 == 5) {
+                (world.nodes[node].manifest, world.nodes[node].held) = (true, all.clone());
+            }
+            world.report.seeded = true;
+        }
+        world
+    }
+
+    fn of(seed: u64, mut rng: StdRng, count: usize, hubs: Option<usize>) -> Self {
+        let trouble = Trouble::ALL[(seed % Trouble::ALL.len() as u64) as usize];
         let chunks = if rng.random_bool(0.2) { 1 } else { rng.random_range(2..120) };
         let now = Instant::now();
         let nodes = (0..count)
@@ -138,6 +175,9 @@ impl World {
                 wan_up: true,
                 liar: false,
                 links: BTreeMap::new(),
+                hubs: BTreeSet::new(),
+                shape_due: false,
+                called: 0,
                 runs: BTreeMap::new(),
                 tick_at: None,
             })
@@ -150,6 +190,8 @@ impl World {
             chunks: chunks as u64,
             repeated: 0,
             longest_ms: 0,
+            messages: 0,
+            seeded: false,
             violations: Vec::new(),
         };
         let mut world = Self {
@@ -166,6 +208,7 @@ impl World {
             crossed: vec![0; chunks as usize],
             last_trouble: now,
             died: 0,
+            hubs,
             report,
             trace: false,
         };
@@ -289,6 +332,10 @@ impl World {
             Trouble::Wan => 2 * under_way,
             Trouble::Liar => 2 * self.report.chunks,
         };
+        let untroubled = matches!(self.trouble, Trouble::None | Trouble::Clients);
+        if self.report.seeded && untroubled && self.crossed.iter().any(|&times| times > 0) {
+            self.violation("chunks crossed the WAN that nodes at the rim held".into());
+        }
         if self.report.repeated > allowed {
             self.violation(format!("{} chunks crossed the WAN again, {allowed} may", self.report.repeated));
         }
@@ -306,6 +353,7 @@ impl World {
         match event {
             Event::Start(node) => self.start_node(node),
             Event::Connect(a, b) => self.connect(a, b),
+            Event::Shape(node) => self.shape(node),
             Event::Disconnect(a, b) => self.disconnect(a, b),
             Event::Deliver { to, life, input } => {
                 // News of a death that comes after the rebirth is no news.
@@ -380,10 +428,54 @@ impl World {
         it.life += 1;
         it.tick_at = None;
         it.coordinator = Some(Coordinator::new(self.now, it.id, Config::default()));
+        it.hubs.clear();
+        if self.hubs.is_some() {
+            return self.reshape(2..250);
+        }
         (0..self.nodes.len()).filter(|&other| other != node).for_each(|other| self.link(node, other));
     }
 
+    /// In a large site everybody learns of its hubs, each at its own time.
+    fn reshape(&mut self, after: std::ops::Range<u64>) {
+        for node in 0..self.nodes.len() {
+            if self.hubs.is_some() && !std::mem::replace(&mut self.nodes[node].shape_due, true) {
+                let after = self.random_ms(after.clone());
+                self.at(after, Event::Shape(node));
+            }
+        }
+    }
+
+    fn shape(&mut self, node: usize) {
+        self.nodes[node].shape_due = false;
+        let Some(places) = self.hubs.filter(|_| self.nodes[node].coordinator.is_some()) else { return };
+        let live = (0..self.nodes.len()).filter(|&other| self.reachable(node, other));
+        let hubs = hubs::choose(live.map(|other| (self.nodes[other].id, true)), places).hubs;
+        let before = std::mem::replace(&mut self.nodes[node].hubs, hubs.clone());
+        let me = self.nodes[node].id;
+        self.feed(node, Input::Weight { weight: if hubs.contains(&me) { 100 } else { 0 } });
+        for other in self.nodes[node].links.keys().copied().collect::<Vec<_>>() {
+            let id = self.nodes[other].id;
+            if before.contains(&id) != hubs.contains(&id) {
+                let weight = self.weight(node, other);
+                self.feed(node, Input::Joined { node: id, weight });
+            }
+        }
+        let places = (0..self.nodes.len()).filter(|&it| hubs.contains(&self.nodes[it].id));
+        for hub in places.filter(|&hub| hub != node).collect::<Vec<_>>() {
+            self.link(node, hub);
+        }
+    }
+
+    /// What a node takes another's weight for.
+    fn weight(&self, node: usize, other: usize) -> u32 {
+        let hub = self.hubs.is_none() || self.nodes[node].hubs.contains(&self.nodes[other].id);
+        if hub { 100 } else { 0 }
+    }
+
     fn link_all(&mut self) {
+        if self.hubs.is_some() {
+            return self.reshape(2..250);
+        }
         for a in 0..self.nodes.len() {
             for b in 0..a {
                 self.link(a, b);
@@ -408,7 +500,8 @@ impl World {
                 let node = self.nodes[y].id;
                 self.feed(x, Input::Left { node });
                 // An introduction comes before all else on its stream, so nobody hears a stranger.
-                self.feed(x, Input::Joined { node, weight: 100 });
+                let weight = self.weight(x, y);
+                self.feed(x, Input::Joined { node, weight });
             }
         }
     }
@@ -443,6 +536,7 @@ impl World {
             let life = self.nodes[other].life;
             self.at(after, Event::Deliver { to: other, life, input: Input::Left { node: id } });
         }
+        if silent { self.reshape(3500..4000) } else { self.reshape(10..300) }
     }
 
     /// How many chunks no other living node holds.
@@ -468,6 +562,7 @@ impl World {
                 }
             }
         }
+        self.reshape(3500..4000);
     }
 
     /// Hands a node an input and carries out what it wants done.
@@ -525,6 +620,20 @@ impl World {
                 let after = if from.is_some() { self.random_ms(1..5) } else { self.random_ms(40..90) };
                 self.deliver(node, after, Input::Manifest { blob, result });
             }
+            Effect::Connect { nodes } => {
+                self.nodes[node].called += nodes.len();
+                if self.nodes[node].called > CALLS {
+                    self.violation(format!("node {node} asked for {} links", self.nodes[node].called));
+                }
+                for other in nodes {
+                    let other = self.index(other);
+                    // Some addresses are out of date.
+                    if self.rng.random_bool(0.9) {
+                        let after = self.random_ms(20..250);
+                        self.at(after, Event::Connect(node, other));
+                    }
+                }
+            }
             Effect::FetchWan { run, chunks, .. } => self.fetch_wan(node, run, chunks),
             Effect::StopWan { .. } => self.nodes[node].runs.clear(),
             Effect::FetchPeer { batch, source, chunks, .. } => {
@@ -547,12 +656,16 @@ impl World {
                     self.nodes[node].done = true;
                 }
             }
-            Effect::Over { .. } => self.nodes[node].runs.clear(),
+            Effect::Over { .. } => {
+                self.nodes[node].called = 0;
+                self.nodes[node].runs.clear();
+            }
         }
     }
 
     fn post(&mut self, from: usize, to: NodeId, message: Message) {
         let to = self.index(to);
+        self.report.messages += 1;
         let rough = self.trouble == Trouble::Messages;
         if rough && self.rng.random_bool(0.03) {
             return;

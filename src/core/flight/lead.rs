@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::context::Context;
+use super::crowd::{self, Crowd};
 use super::state::{Flight, Role};
 use super::wan::retry_after;
 use super::{Effect, Failure, FailureKind, Holding, Step, WanEnd};
@@ -14,9 +15,10 @@ use crate::core::id::NodeId;
 const ASK: Duration = Duration::from_millis(400);
 /// How long to wait for a lead that others know and this node does not see yet.
 const UNSEEN_LEAD: Duration = Duration::from_millis(1500);
-/// News wait so long for company, and longer with many followers.
+/// News wait so long for company, and longer with more followers, up to [`SOME`].
 const NEWS_GAP: Duration = Duration::from_millis(10);
 const NEWS_GAP_PER_FOLLOWER: Duration = Duration::from_millis(1);
+const SOME: u32 = 20;
 /// A lead says that it lives this often.
 pub(super) const BEAT: Duration = Duration::from_millis(500);
 /// Without a WAN byte for so long, a lease may be taken over.
@@ -29,8 +31,12 @@ const CORRUPT: u32 = 3;
 /// The state of a lead.
 #[derive(Debug)]
 pub struct Lead {
+    pub(super) began: Instant,
     pub(super) asking: Option<Asking>,
     pub(super) followers: BTreeMap<NodeId, Told>,
+    pub(super) crowd: Crowd,
+    /// Somebody waits for its first news.
+    pub(super) answers: bool,
     pub(super) news: BTreeMap<NodeId, ChunkSet>,
     pub(super) gone: Vec<NodeId>,
     pub(super) news_at: Option<Instant>,
@@ -83,8 +89,11 @@ pub(super) struct Told {
 impl Lead {
     fn new(now: Instant, members: impl Iterator<Item = NodeId>) -> Self {
         Self {
+            began: now,
             asking: Some(Asking::new(now, members)),
             followers: BTreeMap::new(),
+            crowd: Crowd::default(),
+            answers: false,
             news: BTreeMap::new(),
             gone: Vec::new(),
             news_at: None,
@@ -143,6 +152,7 @@ impl Lead {
             asking.unanswered.remove(&node);
         }
         self.followers.remove(&node);
+        self.crowd.forget(&node);
         self.with_manifest.remove(&node);
         self.news.remove(&node);
         self.gone.push(node);
@@ -157,7 +167,8 @@ impl Lead {
     }
 
     fn news_soon(&mut self, now: Instant) {
-        let gap = NEWS_GAP + NEWS_GAP_PER_FOLLOWER * self.followers.len() as u32;
+        let some = NEWS_GAP + NEWS_GAP_PER_FOLLOWER * (self.followers.len() as u32).min(SOME);
+        let gap = crowd::gap(some, self.followers.len());
         self.news_at.get_or_insert(now + gap);
     }
 
@@ -216,6 +227,7 @@ impl Flight {
         self.redirects = 0;
         let mut lead = Lead::new(cx.now, cx.members.keys().copied());
         lead.tell(cx.now, cx.me, &self.held);
+        self.swarm.forget_afar();
         // What the swarm knows stays true for its sources; those who follow will say so again.
         self.role = Role::Lead(Box::new(lead));
         for &node in cx.members.keys() {
@@ -305,11 +317,9 @@ impl Flight {
         if manifest {
             lead.with_manifest.insert(from);
         }
-        let new = lead.followers.insert(from, Told::default()).is_none();
+        lead.answers |= lead.followers.insert(from, Told::default()).is_none();
+        lead.crowd.enter(from);
         lead.tell(cx.now, from, &held);
-        if new {
-            lead.news_at = Some(cx.now); // its first news are the answer
-        }
         self.swarm.add(cx.now, from, &held, true);
     }
 
@@ -330,6 +340,7 @@ impl Flight {
     pub(super) fn on_leave(&mut self, cx: &mut Context, from: NodeId, complete: bool) {
         let Role::Lead(lead) = &mut self.role else { return };
         lead.followers.remove(&from);
+        lead.crowd.leave(&from);
         let held = match &self.manifest {
             Some(manifest) if complete => ChunkSet::full(manifest.count()),
             _ => ChunkSet::new(),
@@ -341,6 +352,9 @@ impl Flight {
     // ---- moving on -------------------------------------------------------------------
 
     pub(super) fn lead_advance(&mut self, cx: &mut Context) {
+        if self.hand_over(cx) {
+            return;
+        }
         self.finish_asking(cx);
         let Role::Lead(lead) = &self.role else { return };
         if lead.followers.is_empty() && !self.wanted {

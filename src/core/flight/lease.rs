@@ -1,12 +1,40 @@
 //! Whose lease it is, where two nodes claim it.
 
+use std::time::Duration;
+
 use super::context::Context;
 use super::lead::STALLED;
 use super::state::{Flight, Role};
 use super::{Effect, Holding, Step};
 use crate::core::id::NodeId;
 
+/// A lead that should not be one leads for so long at least: two nodes that take each other for the
+/// hub would hand the lease to and fro at the speed of light. Its questions wake it by then.
+const HOLD: Duration = Duration::from_millis(200);
+
 impl Flight {
+    /// To whom the lease should go, if this node should not lead while another can: in a large site
+    /// only hubs are connected to all, and two leads at its rim would never hear of each other.
+    pub(super) fn heir(&self, cx: &Context) -> Option<NodeId> {
+        let Role::Lead(lead) = &self.role else { return None };
+        if cx.config.weight > 0 || cx.now < lead.began + HOLD {
+            return None;
+        }
+        let best = cx.best(&self.blob, |node| !self.is_suspect(cx.now, node));
+        (cx.weight(&best) > 0).then_some(best)
+    }
+
+    /// Hands the lease over as soon as what is under way has come: nothing crosses twice for it.
+    pub(super) fn hand_over(&mut self, cx: &mut Context) -> bool {
+        let heir = self.heir(cx);
+        let idle = matches!(&self.role, Role::Lead(lead) if lead.runs.is_empty());
+        if let Some(heir) = heir.filter(|_| idle) {
+            self.yield_to(cx, heir);
+            return true;
+        }
+        false
+    }
+
     /// Stops leading at once and follows another.
     pub(super) fn yield_to(&mut self, cx: &mut Context, other: NodeId) {
         if let Role::Lead(lead) = &self.role {

@@ -102,6 +102,8 @@ pub struct Sources {
     pub failed: Option<String>,
     /// It alone cannot; another may.
     pub unfit: bool,
+    /// How many follow: the more, the more seldom each says what it holds.
+    pub crowd: u32,
 }
 
 fn runs(set: &ChunkSet) -> Option<proto::Runs> {
@@ -173,6 +175,7 @@ impl From<&Sources> for proto::Sources {
             manifest: sources.manifest,
             failed: sources.failed.clone().unwrap_or_default(),
             unfit: sources.unfit,
+            crowd: sources.crowd,
         }
     }
 }
@@ -233,6 +236,7 @@ impl Sources {
             failed: Some(sources.failed.chars().take(MAX_TEXT).collect())
                 .filter(|text: &String| !text.is_empty()),
             unfit: sources.unfit,
+            crowd: sources.crowd,
         })
     }
 }
@@ -268,6 +272,7 @@ mod tests {
                 manifest: true,
                 failed: Some("no".into()),
                 unfit: true,
+                crowd: 30,
             }),
             Step::Have(held.clone()),
             Step::Need(held),

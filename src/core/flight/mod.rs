@@ -15,6 +15,7 @@
 //! nobody else's.
 
 mod context;
+mod crowd;
 pub mod follow;
 pub mod lead;
 mod lease;
@@ -121,6 +122,7 @@ impl Coordinator {
                     self.each(now, |flight, cx| flight.on_left(cx, node));
                 }
             }
+            Input::Weight { weight } => self.config.weight = weight,
             // Who has left, or not come yet, has no rank: its words would make no sense.
             Input::Message { from, .. } if !self.members.contains_key(&from) => {}
             Input::Message { from, message } => self.on_message(now, from, message, shelf),

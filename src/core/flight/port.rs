@@ -24,6 +24,11 @@ pub enum Input {
         /// Who.
         node: NodeId,
     },
+    /// This node's own weight in the ranking of leads has changed.
+    Weight {
+        /// 0: never lead while another can.
+        weight: u32,
+    },
     /// A member says something about a flight.
     Message {
         /// Who.
@@ -148,6 +153,12 @@ pub enum Effect {
         to: NodeId,
         /// What.
         message: Message,
+    },
+    /// Connect to nodes of the site, if that can be done: [`Input::Joined`] follows for each that was
+    /// reached, and nothing for the others.
+    Connect {
+        /// Whom.
+        nodes: Vec<NodeId>,
     },
     /// Get the manifest and open the blob in the store. Answer: [`Input::Manifest`].
     FetchManifest {

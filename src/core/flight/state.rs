@@ -3,7 +3,7 @@
 //! The role is in exactly one place, [`Flight::role`]; what leads do stands in [`super::lead`],
 //! what followers do in [`super::follow`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,8 @@ pub(super) struct Flight {
     pub(super) pulled: ChunkSet,
     /// What the lead was pulling when last heard of.
     pub(super) inherited: ChunkSet,
+    /// Nodes to which a connection was asked for.
+    pub(super) called: BTreeSet<NodeId>,
     pub(super) over: bool,
 }
 
@@ -82,6 +84,7 @@ impl Flight {
             swarm: Swarm::default(),
             pulled: ChunkSet::new(),
             inherited: ChunkSet::new(),
+            called: BTreeSet::new(),
             over: false,
         }
     }
@@ -141,6 +144,7 @@ impl Flight {
     }
 
     pub(super) fn on_joined(&mut self, cx: &mut Context, node: NodeId) {
+        self.swarm.meet(cx.now, node);
         match &mut self.role {
             Role::Lead(lead) => {
                 lead.asks(node);

@@ -20,6 +20,8 @@ const SMALLEST: u64 = 64 << 10;
 const LARGEST: u64 = 4 << 20;
 /// How long others wait for a chunk's first taker before they ask the lead themselves.
 pub(super) const PATIENCE: Duration = Duration::from_millis(400);
+/// A blob of fewer chunks is not shared out: all take it from the lead.
+pub const SHARED: u32 = 8;
 /// What a client reads next comes in order: so many bytes from where it is.
 const WINDOW: u64 = 8 << 20;
 /// Beyond the window, the rarest of so many chunks is looked for.
@@ -86,8 +88,9 @@ impl Swarm {
     }
 
     fn takers(&self, me: NodeId) -> Vec<NodeId> {
-        let others = self.sources.iter().filter(|(_, source)| source.follower).map(|(node, _)| *node);
-        let takers: BTreeSet<NodeId> = others.chain([me]).collect();
+        let near = self.sources.iter().filter(|(_, source)| source.follower).map(|(node, _)| *node);
+        let afar = self.afar.iter().filter(|(_, (_, follower))| *follower).map(|(node, _)| *node);
+        let takers: BTreeSet<NodeId> = near.chain(afar).chain([me]).collect();
         takers.into_iter().collect()
     }
 
@@ -188,7 +191,7 @@ impl Swarm {
         node: NodeId,
         chunk: u32,
     ) -> Option<Instant> {
-        if Some(node) != view.lead || takers.len() < 2 || view.manifest.count() < 8 {
+        if Some(node) != view.lead || takers.len() < 2 || view.manifest.count() < SHARED {
             return None;
         }
         let until = *self.told.get(&chunk)? + PATIENCE;
