@@ -23,7 +23,11 @@ const MAX_MEMBERS: u32 = 512;
 /// Handshakes that others began; all of a large site may knock at a hub together.
 const MAX_KNOCKING: u32 = 256;
 
-pub(super) fn swarm_of(keypair: &Keypair, config: &Config, streams: Streams) -> Result<Swarm<Behaviour>, NetError> {
+pub(super) fn swarm_of(
+    keypair: &Keypair,
+    config: &Config,
+    streams: Streams,
+) -> Result<Swarm<Behaviour>, NetError> {
     let me = keypair.public().to_peer_id();
     let member = MemberUpgrade::new(Tls::new(keypair)?, &config.key, &config.site, me);
     let transport = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
@@ -45,7 +49,10 @@ pub(super) fn swarm_of(keypair: &Keypair, config: &Config, streams: Streams) -> 
 }
 
 /// Listens, and waits until it is known where.
-pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, address: SocketAddr) -> Result<SocketAddr, NetError> {
+pub(super) async fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    address: SocketAddr,
+) -> Result<SocketAddr, NetError> {
     let failed = |why: String| NetError::Listen { address, why };
     if address.port() != 0 {
         // libp2p would share the port with another agent without a word.

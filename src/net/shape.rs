@@ -116,9 +116,10 @@ impl Site {
         let told = self.connections.values().map(|it| it.members as usize).max().unwrap_or(0);
         let nodes = (1 + connected.len() + recent.count()).max(told);
         self.shape.large = hubs::is_large(nodes, self.shape.large);
-        let known = self.book.iter().map(|(peer, known)| {
-            (node_id(peer), connected.contains(peer) || known.failures < hubs::FAILED)
-        });
+        let known = self
+            .book
+            .iter()
+            .map(|(peer, known)| (node_id(peer), connected.contains(peer) || known.failures < hubs::FAILED));
         let choice = hubs::choose(known.chain([(node_id(&self.me), true)]), hubs::HUBS);
         self.shape.hubs = choice.hubs.iter().filter_map(peer_id).collect();
         self.shape.near = choice.near.iter().filter_map(peer_id).collect();
@@ -245,7 +246,8 @@ impl Site {
         let wanted: HashSet<PeerId> = nodes.iter().filter_map(peer_id).collect();
         let mut contacts = self.contacts(|peer| wanted.contains(peer));
         for peer in wanted {
-            if let Some(known) = self.book.get(&peer).filter(|_| contacts.iter().all(|it| it.0 != node_id(&peer)))
+            if let Some(known) =
+                self.book.get(&peer).filter(|_| contacts.iter().all(|it| it.0 != node_id(&peer)))
             {
                 contacts.push((node_id(&peer), known.addresses.clone()));
             }

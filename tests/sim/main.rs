@@ -1,8 +1,9 @@
 //! The coordinator under a virtual clock: thousands of sites, each with its own seed.
 //!
-//! Every run draws a site (2 to 50 nodes, or 60 to 120 around hubs), a blob, and a kind of trouble, and checks after every
-//! step what promises 1 to 4 say. A failure prints its seed; `SIM_SEED=n cargo test --test sim
-//! many_seeds` (or `larger`) runs that one alone, and `SIM_RUNS=n` sets how many are run.
+//! Every run draws a site (2 to 50 nodes, or 60 to 120 around hubs), a blob, and a kind of trouble,
+//! and checks after every step what promises 1 to 4 say. A failure prints its seed; `SIM_SEED=n cargo
+//! test --test sim many_seeds` (or `larger`) runs that one alone, `SIM_RUNS=n` sets how many are run,
+//! and `SIM_ALL=1` prints all failures.
 
 mod world;
 
@@ -56,11 +57,14 @@ fn play(runs: u64, world: fn(u64) -> World) {
     });
     summarize(&reports);
     let failed: Vec<_> = reports.iter().filter(|(_, report)| !report.violations.is_empty()).collect();
-    for (seed, report) in failed.iter().take(5) {
+    let shown = if std::env::var_os("SIM_ALL").is_some() { failed.len() } else { 5 };
+    for (seed, report) in failed.iter().take(shown) {
         println!("seed {seed} ({:?}): {:?}", report.trouble, report.violations);
     }
     if std::env::var_os("SIM_ALL").is_some() {
-        failed.iter().for_each(|(seed, report)| println!("{seed} {:?} {:?}", report.trouble, report.violations));
+        failed
+            .iter()
+            .for_each(|(seed, report)| println!("{seed} {:?} {:?}", report.trouble, report.violations));
     }
     assert!(failed.is_empty(), "{} of {runs} runs broke a promise", failed.len());
 }

@@ -63,12 +63,33 @@ enum Event {
     Disconnect(usize, usize),
     /// A node of a large site learns who the hubs are.
     Shape(usize),
-    Deliver { to: usize, life: u32, input: Input },
-    Message { from: usize, to: usize, message: Message },
-    Serve { from: usize, to: usize, batch: u64, chunks: Vec<u32> },
-    WanChunk { node: usize, life: u32, run: u64 },
-    Tick { node: usize, life: u32 },
+    Deliver {
+        to: usize,
+        life: u32,
+        input: Input,
+    },
+    Message {
+        from: usize,
+        to: usize,
+        message: Message,
+    },
+    Serve {
+        from: usize,
+        to: usize,
+        batch: u64,
+        chunks: Vec<u32>,
+    },
+    WanChunk {
+        node: usize,
+        life: u32,
+        run: u64,
+    },
+    Tick {
+        node: usize,
+        life: u32,
+    },
     Want(usize),
+    WantLater(usize),
     Unwant(usize),
     Kill(usize),
     Split(BTreeSet<usize>),
@@ -91,7 +112,7 @@ struct Node {
     links: BTreeMap<usize, Instant>,
     /// Whom it takes for hubs, in a large site.
     hubs: BTreeSet<NodeId>,
-    shape_due: bool,
+    shape_due: Option<Instant>,
     /// Links that its flight asked for.
     called: usize,
     runs: BTreeMap<u64, Vec<u32>>,
@@ -129,8 +150,8 @@ pub struct World {
 
 /// Hubs of a large site: few, so that runs stay cheap.
 const HUBS: usize = 8;
-/// Links that one flight may ask for: a group, some holders, and a lead now and then.
-const CALLS: usize = 20 + 6;
+/// Links that one flight may ask for: a group and some holders, and leads that it was sent to.
+const CALLS: usize = 2 * 20;
 const MS: Duration = Duration::from_millis(1);
 /// After the last trouble, and so much per chunk, every client must have its blob.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -152,6 +173,12 @@ impl World {
             let all = ChunkSet::full(world.manifest.count());
             for node in (0..count).filter(|node| node % 37 == 5) {
                 (world.nodes[node].manifest, world.nodes[node].held) = (true, all.clone());
+            }
+            // These have met before anybody asks, so nothing may cross that a node at the rim holds.
+            for event in world.events.values_mut() {
+                if let Event::Want(node) = event {
+                    *event = Event::WantLater(*node);
+                }
             }
             world.report.seeded = true;
         }
@@ -176,7 +203,7 @@ impl World {
                 liar: false,
                 links: BTreeMap::new(),
                 hubs: BTreeSet::new(),
-                shape_due: false,
+                shape_due: None,
                 called: 0,
                 runs: BTreeMap::new(),
                 tick_at: None,
@@ -299,6 +326,7 @@ impl World {
                 event,
                 Event::Start(_)
                     | Event::Want(_)
+                    | Event::WantLater(_)
                     | Event::Kill(_)
                     | Event::Split(_)
                     | Event::Heal
@@ -388,6 +416,7 @@ impl World {
                     self.feed(node, Input::Want { blob, manifest });
                 }
             }
+            Event::WantLater(node) => self.at(MS * 5000, Event::Want(node)),
             Event::Unwant(node) => {
                 self.nodes[node].wanted = None;
                 self.feed(node, Input::Unwant { blob: self.manifest.blob() });
@@ -437,16 +466,23 @@ impl World {
 
     /// In a large site everybody learns of its hubs, each at its own time.
     fn reshape(&mut self, after: std::ops::Range<u64>) {
+        if self.hubs.is_none() {
+            return;
+        }
         for node in 0..self.nodes.len() {
-            if self.hubs.is_some() && !std::mem::replace(&mut self.nodes[node].shape_due, true) {
-                let after = self.random_ms(after.clone());
+            let after = self.random_ms(after.clone());
+            let at = self.now + after;
+            if self.nodes[node].shape_due.is_none_or(|due| due > at) {
+                self.nodes[node].shape_due = Some(at);
                 self.at(after, Event::Shape(node));
             }
         }
     }
 
     fn shape(&mut self, node: usize) {
-        self.nodes[node].shape_due = false;
+        if self.nodes[node].shape_due.is_some_and(|due| due <= self.now) {
+            self.nodes[node].shape_due = None;
+        }
         let Some(places) = self.hubs.filter(|_| self.nodes[node].coordinator.is_some()) else { return };
         let live = (0..self.nodes.len()).filter(|&other| self.reachable(node, other));
         let hubs = hubs::choose(live.map(|other| (self.nodes[other].id, true)), places).hubs;

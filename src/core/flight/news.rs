@@ -95,9 +95,8 @@ fn news_of(
     due: bool,
 ) -> News {
     let follows = |lead: &Lead, node: &NodeId| lead.followers.contains_key(node);
-    let holds = |lead: &Lead, node: &NodeId, held: &ChunkSet| {
-        *node != me && !follows(lead, node) && !held.is_empty()
-    };
+    let holds =
+        |lead: &Lead, node: &NodeId, held: &ChunkSet| *node != me && !follows(lead, node) && !held.is_empty();
     let holders: Vec<NodeId> =
         all.iter().filter(|(node, held)| holds(lead, node, held)).map(|(node, _)| *node).collect();
     let view = lead.crowd.view(at, me, &holders);
