@@ -15,6 +15,8 @@ const FORGET_AFTER: u32 = 12;
 const MAX_BOOK: usize = 2048;
 /// Dials under way at a time.
 const MAX_DIALS: usize = 16;
+/// Of them, to nodes that flights need: a large flight begins everywhere at once, and has work to do.
+const MAX_WELCOME: usize = 4;
 /// Dials of those that a large site's members tell of are spread over this.
 const JITTER: Duration = Duration::from_secs(1);
 /// How long nobody looks whom to dial, at the longest and at the shortest.
@@ -32,11 +34,25 @@ pub(super) struct Known {
     pub(super) heard: Instant,
 }
 
+/// A configured address whose owner is not known until it is reached.
+#[derive(Debug, Clone)]
+pub(super) struct Nameless {
+    address: Multiaddr,
+    pub(super) peer: Option<PeerId>,
+    pub(super) failures: u32,
+    dial_at: Instant,
+}
+
 impl Site {
     pub(super) fn configure(&mut self, mut address: Multiaddr) {
         match address.pop() {
             Some(Protocol::P2p(peer)) => self.learn_as(peer, vec![address], true),
-            Some(other) => self.nameless.push((address.with(other), None, Instant::now())),
+            Some(other) => self.nameless.push(Nameless {
+                address: address.with(other),
+                peer: None,
+                failures: 0,
+                dial_at: Instant::now(),
+            }),
             None => {}
         }
     }
@@ -101,7 +117,15 @@ impl Site {
         waiting.retain(|(at, ..)| *at <= now);
         waiting.sort_unstable_by_key(|(at, wants, _)| (*wants, *at));
         let pending = self.swarm.network_info().connection_counters().num_pending_outgoing() as usize;
-        for (_, _, peer) in waiting.into_iter().take(MAX_DIALS.saturating_sub(pending)) {
+        let mut room = MAX_DIALS.saturating_sub(pending);
+        // Whom flights need come first, and yet are only welcome: they get what is left of a share.
+        let mut welcome = MAX_WELCOME.saturating_sub(pending);
+        for (_, wants, peer) in waiting {
+            let share = if wants == 0 { &mut welcome } else { &mut room };
+            if *share == 0 {
+                continue;
+            }
+            *share -= 1;
             let Some(known) = self.book.get_mut(&peer) else { continue };
             known.dial_at = now + REDIAL[(known.failures as usize).min(REDIAL.len() - 1)].max(HANDSHAKE / 4);
             let options = DialOpts::peer_id(peer)
@@ -112,11 +136,11 @@ impl Site {
             self.swarm.dial(options).ok();
         }
         for index in 0..self.nameless.len() {
-            let (address, peer, at) = self.nameless[index].clone();
-            if at > now || peer.is_some_and(|peer| peer == self.me || connected.contains(&peer)) {
+            let Nameless { address, peer, dial_at, .. } = self.nameless[index].clone();
+            if dial_at > now || peer.is_some_and(|peer| peer == self.me || connected.contains(&peer)) {
                 continue;
             }
-            self.nameless[index].2 = now + REDIAL[2];
+            self.nameless[index].dial_at = now + HANDSHAKE;
             let options = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
             let id = options.connection_id();
             self.dialing.insert(id, index);
@@ -133,12 +157,16 @@ impl Site {
         error: &swarm::DialError,
     ) {
         if let Some(index) = self.dialing.remove(&id) {
-            let address = self.nameless[index].0.clone();
+            let address = self.nameless[index].address.clone();
             if matches!(error, swarm::DialError::LocalPeerId { .. }) {
-                self.nameless[index].1 = Some(self.me);
+                self.nameless[index].peer = Some(self.me);
                 return;
             }
-            self.nameless[index].2 = Instant::now() + REDIAL[1];
+            let entry = &mut self.nameless[index];
+            entry.failures += 1;
+            // A whole site knocks here: not all at once, and less often the longer it lasts.
+            let wait = REDIAL[(entry.failures as usize).min(REDIAL.len() - 1)];
+            entry.dial_at = Instant::now() + wait.mul_f64(0.75 + rand::random::<f64>() / 2.0);
             tracing::info!(%address, error = %causes(error), "a configured peer cannot be reached");
         }
         let Some(peer) = peer else { return };

@@ -172,9 +172,9 @@ where
     let mut introduced = false;
     let mut silence = pulse::silence(0);
     let why = loop {
-        let read = tokio::time::timeout(silence, frame::read::<proto::Control, _>(&mut io, MAX_MESSAGE));
+        let read = pulse::patiently(silence, frame::read::<proto::Control, _>(&mut io, MAX_MESSAGE));
         let body = match read.await {
-            Err(_) => break "silent for too long".to_owned(),
+            Err(pulse::Silent) => break "silent for too long".to_owned(),
             Ok(Err(error)) => break error.to_string(),
             Ok(Ok(None)) => break "closed".to_owned(),
             Ok(Ok(Some(control))) => control.body,

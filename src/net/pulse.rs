@@ -6,9 +6,9 @@
 //! the silence that means death follows from that. Where a flight is going on a beat comes each
 //! second, so that what is in use is missed as soon as in a small site.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The shortest time between two beats, and the longest that is believed.
@@ -18,6 +18,8 @@ const SLOWEST: Duration = Duration::from_secs(15);
 const FREE: usize = 32;
 /// Beats that may be missing before a member is taken for gone, in tenths.
 const MISSED_TENTHS: u32 = 35;
+/// Steps of waiting for them.
+const STEPS: u32 = 4;
 /// A flight is going on for so long after its last message.
 const FLIGHT: Duration = Duration::from_secs(10);
 
@@ -34,6 +36,22 @@ fn bounded(millis: u32) -> Duration {
 /// How long to wait for a member that declared this.
 pub(super) fn silence(next_ms: u32) -> Duration {
     bounded(next_ms) * MISSED_TENTHS / 10
+}
+
+/// A member has said nothing for too long.
+#[derive(Debug)]
+pub(super) struct Silent;
+
+/// Waits for a word, in steps: a machine that is so busy that its own tasks stand still wakes with
+/// all timers past and all words unread, and must not take that for the others' silence.
+pub(super) async fn patiently<T>(silence: Duration, word: impl Future<Output = T>) -> Result<T, Silent> {
+    let mut word = std::pin::pin!(word);
+    for _ in 0..STEPS {
+        if let Ok(said) = tokio::time::timeout(silence / STEPS, &mut word).await {
+            return Ok(said);
+        }
+    }
+    Err(Silent)
 }
 
 /// Of one connection; shared by the tasks that use it.
@@ -111,6 +129,15 @@ mod tests {
         }
         pulse.flight();
         assert_eq!(pulse.next(), BEAT, "a flight is going on");
+    }
+
+    #[tokio::test]
+    async fn silence_ends_and_a_late_word_is_heard() {
+        let silence = Duration::from_millis(80);
+        let start = Instant::now();
+        patiently(silence, std::future::pending::<()>()).await.expect_err("nobody says a word");
+        assert!(start.elapsed() >= silence, "{:?}", start.elapsed());
+        patiently(silence, tokio::time::sleep(silence / 2)).await.expect("in time");
     }
 
     #[test]

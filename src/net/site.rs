@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tokio_util::sync::CancellationToken;
 
-use super::book::Known;
+use super::book::{Known, Nameless};
 use super::control::{self, Heard, Hello, Report};
 use super::data::Serve;
 use super::handle::{Contact, Event, Member, Net, Order};
@@ -73,7 +73,7 @@ pub(super) struct Site {
     pub(super) connections: HashMap<ConnectionId, Connection>,
     pub(super) book: HashMap<PeerId, Known>,
     /// Configured addresses without a peer id.
-    pub(super) nameless: Vec<(Multiaddr, Option<PeerId>, Instant)>,
+    pub(super) nameless: Vec<Nameless>,
     pub(super) dialing: HashMap<ConnectionId, usize>,
     pub(super) banned: HashMap<PeerId, Instant>,
     pub(super) shape: Shape,
@@ -225,7 +225,7 @@ impl Site {
         if let Some(index) = self.dialing.remove(&id)
             && let Some(entry) = self.nameless.get_mut(index)
         {
-            entry.1 = Some(peer);
+            (entry.peer, entry.failures) = (Some(peer), 0);
             let mut address = endpoint.get_remote_address().clone();
             if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
                 address.pop();

@@ -2,13 +2,14 @@
 //!
 //! News of N nodes to F followers are F * N entries a tick: 62,500 for a site of 250. So beyond
 //! [`WIDE`] followers each belongs to a group of at most [`GROUP`], and is told of its group, of
-//! [`HOLDERS`] nodes that hold chunks already, and of the lead: at most 21 entries a message,
-//! whatever N is. All of a group know the same takers, so each chunk leaves the lead once a group.
+//! [`HOLDERS`] nodes that hold chunks already, of [`BRIDGES`] hubs that follow too, and of the lead:
+//! at most 25 entries a message, whatever N is. Everybody is connected to the hubs, so chunks come
+//! over those bridges before the neighbours have met, and cross from group to group. All of a group know the same takers, so each chunk leaves the lead once a group.
 //! Places are given in the order of coming, and nobody is ever moved: a leaver's place is taken by
 //! the next who comes, and the neighbours of the others stay.
 //!
 //! What each message costs, at 250 followers and some 12 bytes a chunk set in its usual shape:
-//! - `Sources`: 21 entries of 50 bytes, so 1 KB, at most every 87 ms to each: 3 MB/s leave a lead
+//! - `Sources`: 25 entries of 50 bytes, so 1 KB, at most every 87 ms to each: 3 MB/s leave a lead
 //!   whose flight is in full swing, and 0.1 MB/s (beats of 200 bytes) when nothing is new.
 //! - `Have`: 100 bytes at most every 72 ms from each: 0.35 MB/s come in.
 //! - `WhoHas` and `Holding`: 100 bytes to and 130 from each member, once a flight and once for each
@@ -26,6 +27,8 @@ const WIDE: usize = 20;
 const GROUP: usize = 16;
 /// Nodes that follow no more, or never did, and hold chunks: told of to each group.
 const HOLDERS: usize = 4;
+/// Hubs that follow, told of to each group besides its own: sources, and no takers of it.
+const BRIDGES: usize = 4;
 /// The most whom a follower connects to for one flight: its group, and the holders.
 pub(super) const CALLS: usize = GROUP + HOLDERS;
 
@@ -99,15 +102,31 @@ impl Crowd {
         if self.narrow { self.place.get(node).copied().unwrap_or(0) } else { 0 }
     }
 
-    /// Whom a group sees, of all nodes that hold or follow; `None`: everybody. `holders` follow not.
-    pub(super) fn view(&self, at: usize, me: NodeId, holders: &[NodeId]) -> Option<BTreeSet<NodeId>> {
+    /// Whom a group sees, of all nodes that hold or follow; `None`: everybody. `holders` follow not,
+    /// `hubs` follow.
+    pub(super) fn view(
+        &self,
+        at: usize,
+        me: NodeId,
+        holders: &[NodeId],
+        hubs: &[NodeId],
+    ) -> Option<BTreeSet<NodeId>> {
         let group = self.groups.get(at).filter(|_| self.narrow)?;
         // Those that were of the group first: the others are connected to them.
         let key = |node: &NodeId| (self.place.get(node) != Some(&at), spread(at, node));
-        let mut best: Vec<_> = holders.iter().map(|node| (key(node), *node)).collect();
-        best.sort_unstable();
-        let best = best.into_iter().take(HOLDERS).map(|(_, node)| node);
-        Some(group.live.iter().copied().chain(best).chain([me]).collect())
+        let best = |of: &[NodeId], most: usize| {
+            let mut best: Vec<_> = of.iter().map(|node| (key(node), *node)).collect();
+            best.sort_unstable();
+            best.into_iter().take(most).map(|(_, node)| node).collect::<Vec<_>>()
+        };
+        let away: Vec<NodeId> = hubs.iter().copied().filter(|node| !group.live.contains(node)).collect();
+        let others = best(holders, HOLDERS).into_iter().chain(best(&away, BRIDGES));
+        Some(group.live.iter().copied().chain(others).chain([me]).collect())
+    }
+
+    /// Whether a follower is one of a group, and so takes its share of what only the lead holds.
+    pub(super) fn takes(&self, at: usize, node: &NodeId) -> bool {
+        !self.narrow || self.groups.get(at).is_some_and(|group| group.live.contains(node))
     }
 
     /// Notes that a group has been told of a node; whether it had been before.
@@ -139,7 +158,7 @@ mod tests {
     fn groups_are_bounded_and_nobody_is_moved() {
         let mut crowd = Crowd::default();
         (0..WIDE as u8).for_each(|n| crowd.enter(node(n)));
-        assert!(!crowd.narrows(WIDE) && crowd.view(0, node(255), &[]).is_none());
+        assert!(!crowd.narrows(WIDE) && crowd.view(0, node(255), &[], &[]).is_none());
         (0..200).for_each(|n| crowd.enter(node(n)));
         assert!(crowd.narrows(200) && !crowd.narrows(200));
         assert_eq!(crowd.groups(), 200usize.div_ceil(GROUP));
@@ -159,9 +178,12 @@ mod tests {
         (0..100).for_each(|n| crowd.enter(node(n)));
         crowd.narrows(100);
         let holders: Vec<NodeId> = (150..200).map(node).collect();
+        let hubs: Vec<NodeId> = (0..100).step_by(7).map(node).collect();
         let views: Vec<_> =
-            (0..crowd.groups()).filter_map(|at| crowd.view(at, node(255), &holders)).collect();
-        assert!(views.iter().all(|view| view.len() <= GROUP + HOLDERS + 1 && view.contains(&node(255))));
+            (0..crowd.groups()).filter_map(|at| crowd.view(at, node(255), &holders, &hubs)).collect();
+        let most = GROUP + HOLDERS + BRIDGES + 1;
+        assert!(views.iter().all(|view| view.len() <= most && view.contains(&node(255))));
+        assert!(crowd.takes(0, &node(3)) && !crowd.takes(1, &node(3)), "a bridge takes for its own group");
         let used: BTreeSet<_> = views.iter().flatten().filter(|node| holders.contains(node)).collect();
         assert!(used.len() > 2 * HOLDERS, "different groups have different holders: {}", used.len());
         assert!(!crowd.shows(0, node(1)) && crowd.shows(0, node(1)) && crowd.has_shown(0, &node(1)));

@@ -44,7 +44,7 @@ impl Flight {
         let all: BTreeMap<NodeId, &ChunkSet> =
             self.swarm.sources().map(|(node, held, _)| (node, held)).chain([(cx.me, &self.held)]).collect();
         let news: Vec<News> =
-            (0..lead.crowd.groups()).map(|at| news_of(lead, at, cx.me, &all, &fresh, due)).collect();
+            (0..lead.crowd.groups()).map(|at| news_of(lead, at, cx, &all, &fresh, due)).collect();
         let (pulling, stalled) = (lead.pulling(), lead.stalled(cx.now).as_millis() as u64);
         let crowd = lead.followers.len() as u32;
         for (follower, told) in lead.followers.iter_mut().filter(|(_, told)| due || !told.whole) {
@@ -89,32 +89,35 @@ impl Flight {
 fn news_of(
     lead: &mut Lead,
     at: usize,
-    me: NodeId,
+    cx: &Context,
     all: &BTreeMap<NodeId, &ChunkSet>,
     fresh: &BTreeMap<NodeId, ChunkSet>,
     due: bool,
 ) -> News {
     let follows = |lead: &Lead, node: &NodeId| lead.followers.contains_key(node);
-    let holds =
-        |lead: &Lead, node: &NodeId, held: &ChunkSet| *node != me && !follows(lead, node) && !held.is_empty();
+    let holds = |lead: &Lead, node: &NodeId, held: &ChunkSet| {
+        *node != cx.me && !follows(lead, node) && !held.is_empty()
+    };
     let holders: Vec<NodeId> =
         all.iter().filter(|(node, held)| holds(lead, node, held)).map(|(node, _)| *node).collect();
-    let view = lead.crowd.view(at, me, &holders);
+    let hubs: Vec<NodeId> = lead.followers.keys().copied().filter(|node| cx.weight(node) > 0).collect();
+    let view = lead.crowd.view(at, cx.me, &holders, &hubs);
     let sees = |node: &NodeId| view.as_ref().is_none_or(|view| view.contains(node));
     let whole = all.iter().filter(|(node, _)| sees(node));
-    let whole = whole.map(|(node, held)| (*node, (*held).clone(), follows(lead, node))).collect();
+    let takes = |lead: &Lead, node: &NodeId| follows(lead, node) && lead.crowd.takes(at, node);
+    let whole = whole.map(|(node, held)| (*node, (*held).clone(), takes(lead, node))).collect();
     let mut delta: Vec<Entry> = Vec::new();
     // Whom a group was told of once, it is told of until the end: whether a node still takes chunks
     // first must be known to all alike.
     for (node, held) in fresh.iter().filter(|(node, _)| sees(node) || lead.crowd.has_shown(at, node)) {
-        delta.push((*node, held.clone(), follows(lead, node)));
+        delta.push((*node, held.clone(), takes(lead, node)));
     }
     if due && let Some(view) = view {
         for node in view {
             if lead.crowd.shows(at, node) {
                 continue;
             }
-            let follower = follows(lead, &node);
+            let follower = takes(lead, &node);
             delta.retain(|(known, ..)| *known != node);
             delta.extend(all.get(&node).map(|held| (node, (*held).clone(), follower)));
         }
