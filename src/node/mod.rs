@@ -10,6 +10,7 @@ pub mod catalog;
 mod dealings;
 mod driver;
 mod live;
+mod neighbours;
 mod peers;
 pub mod reader;
 mod relay;
