@@ -146,7 +146,7 @@ where
             Err(_) => {
                 beats += 1;
                 let number = if beats % ANSWERED == 1 { clock().max(1) } else { 0 };
-                declared = pulse.next();
+                declared = pulse.declares();
                 let (next_ms, pace_ms) = (declared.as_millis() as u32, pulse.asks().as_millis() as u32);
                 let beat = proto::Beat { number, answer: false, next_ms, pace_ms };
                 frame::encode(&proto::Control { body: Some(proto::control::Body::Beat(beat)) })

@@ -20,6 +20,8 @@ const FREE: usize = 32;
 const MISSED_TENTHS: u32 = 35;
 /// Steps of waiting for them.
 const STEPS: u32 = 4;
+/// The most that is declared while a flight is going on.
+const BUSY: Duration = Duration::from_secs(3);
 /// A flight is going on for so long after its last message.
 const FLIGHT: Duration = Duration::from_secs(10);
 
@@ -100,10 +102,22 @@ impl Pulse {
 
     /// When the next beat is due.
     pub(super) fn next(&self) -> Duration {
+        if self.flies() { BEAT } else { self.idle_pace() }
+    }
+
+    /// By when the next beat will come at the latest, as it is declared. In a large site a flight of
+    /// all its nodes keeps them busy, and a busy node is not to be taken for a dead one: that a lead
+    /// is silent its followers notice by themselves, and sooner.
+    pub(super) fn declares(&self) -> Duration {
+        if self.flies() { self.idle_pace().min(BUSY) } else { self.idle_pace() }
+    }
+
+    fn flies(&self) -> bool {
         let flight = self.flight.load(Ordering::Relaxed);
-        if flight > 0 && clock().saturating_sub(flight) < FLIGHT.as_micros() as u64 {
-            return BEAT;
-        }
+        flight > 0 && clock().saturating_sub(flight) < FLIGHT.as_micros() as u64
+    }
+
+    fn idle_pace(&self) -> Duration {
         self.asks().max(bounded(self.asked_ms.load(Ordering::Relaxed) as u32))
     }
 }
@@ -128,7 +142,9 @@ mod tests {
             assert_eq!(pulse.next().as_millis(), millis, "{count}");
         }
         pulse.flight();
-        assert_eq!(pulse.next(), BEAT, "a flight is going on");
+        assert_eq!((pulse.next(), pulse.declares()), (BEAT, BUSY), "a flight is going on");
+        connections.store(16, Ordering::Relaxed);
+        assert_eq!(pulse.declares(), BEAT, "in a small site a dead node is missed at once");
     }
 
     #[tokio::test]

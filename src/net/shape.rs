@@ -164,6 +164,12 @@ impl Site {
         }
     }
 
+    /// A connection is lost. Whom a flight needed is not dialed again for it.
+    pub(super) fn lost(&mut self, peer: &PeerId) {
+        self.shape.needed.remove(peer);
+        self.shape_changed();
+    }
+
     // ---- what members are told -------------------------------------------------------
 
     /// Tells a new member of the others, the best-ranked first.

@@ -313,7 +313,7 @@ impl Site {
             let again = REDIAL[(known.failures as usize).min(REDIAL.len() - 1)];
             known.dial_at = Instant::now() + if self.me < peer { again } else { again + POLITE };
         }
-        self.shape_changed();
+        self.lost(&peer);
         self.refresh_member(peer);
     }
 

@@ -142,7 +142,7 @@ impl Coordinator {
                 self.one(now, blob, |flight, cx| flight.fail(cx, Failure { why, kind: FailureKind::Local }));
             }
             Input::PeerEnded { blob, batch, end } => {
-                self.one(now, blob, |flight, cx| flight.swarm.batch_ended(cx.now, batch, end));
+                self.one(now, blob, |flight, cx| flight.on_peer_ended(cx, batch, end));
             }
             Input::Tick => self.each(now, Flight::on_tick),
         }

@@ -14,7 +14,7 @@ use super::{Effect, Failure, FailureKind, Holding, Shelf, Step, WanEnd};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::{BlobId, ManifestId, NodeId};
 use crate::core::manifest::Manifest;
-use crate::core::swarm::{Swarm, View};
+use crate::core::swarm::{BatchEnd, Swarm, View};
 
 /// How long a manifest that could not be had from one place is not asked for again.
 const MANIFEST_RETRY: Duration = Duration::from_millis(300);
@@ -157,15 +157,29 @@ impl Flight {
     }
 
     pub(super) fn on_left(&mut self, cx: &mut Context, node: NodeId) {
-        let held = self.swarm.held_by(&node).is_some_and(|held| !held.is_empty());
+        let held = self.swarm.held_by(&node).cloned().unwrap_or_default();
         self.swarm.remove(&node);
         if let Role::Lead(lead) = &mut self.role {
             lead.forget(cx.now, node);
-            if held {
-                self.ask_again(cx); // what it held may have spread meanwhile
-            }
+            self.ask_for_lost(cx, &held);
         } else if self.lead() == Some(node) {
             self.seek_lead(cx);
+        }
+    }
+
+    /// A batch has ended.
+    pub(super) fn on_peer_ended(&mut self, cx: &mut Context, batch: u64, end: BatchEnd) {
+        let failed = end == BatchEnd::Failed && matches!(self.role, Role::Lead(_));
+        let before = if failed { self.swarm.covered() } else { ChunkSet::new() };
+        self.swarm.batch_ended(cx.now, batch, end);
+        self.ask_for_lost(cx, &before);
+    }
+
+    /// A source is lost. What it alone was known to hold may have spread meanwhile, so a lead asks
+    /// before it pulls that; for the rest nobody has to be asked.
+    fn ask_for_lost(&mut self, cx: &mut Context, held: &ChunkSet) {
+        if !held.is_empty() && !held.difference(&self.held).difference(&self.swarm.covered()).is_empty() {
+            self.ask_again(cx);
         }
     }
 
