@@ -10,6 +10,7 @@ pub mod chunker;
 pub mod chunkset;
 pub mod evict;
 pub mod flight;
+pub mod hubs;
 pub mod id;
 pub mod ledger;
 pub mod manifest;

@@ -1,5 +1,6 @@
 //! Who could be a member, and when to dial them.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use libp2p::multiaddr::Protocol;
@@ -12,6 +13,15 @@ use super::site::{HANDSHAKE, POLITE, REDIAL, Site, causes};
 /// A member that was only heard of is forgotten after so many failed dials.
 const FORGET_AFTER: u32 = 12;
 const MAX_BOOK: usize = 2048;
+/// Dials under way at a time.
+const MAX_DIALS: usize = 16;
+/// Of them, to nodes that flights need: a large flight begins everywhere at once, and has work to do.
+const MAX_WELCOME: usize = 4;
+/// Dials of those that a large site's members tell of are spread over this.
+const JITTER: Duration = Duration::from_secs(1);
+/// How long nobody looks whom to dial, at the longest and at the shortest.
+const LOOK: Duration = Duration::from_secs(1);
+const SHORT: Duration = Duration::from_millis(100);
 
 /// A member that may be connected or not.
 #[derive(Debug, Clone)]
@@ -20,13 +30,29 @@ pub(super) struct Known {
     pub(super) configured: bool,
     pub(super) failures: u32,
     pub(super) dial_at: Instant,
+    /// When it was last told of.
+    pub(super) heard: Instant,
+}
+
+/// A configured address whose owner is not known until it is reached.
+#[derive(Debug, Clone)]
+pub(super) struct Nameless {
+    address: Multiaddr,
+    pub(super) peer: Option<PeerId>,
+    pub(super) failures: u32,
+    dial_at: Instant,
 }
 
 impl Site {
     pub(super) fn configure(&mut self, mut address: Multiaddr) {
         match address.pop() {
             Some(Protocol::P2p(peer)) => self.learn_as(peer, vec![address], true),
-            Some(other) => self.nameless.push((address.with(other), None, Instant::now())),
+            Some(other) => self.nameless.push(Nameless {
+                address: address.with(other),
+                peer: None,
+                failures: 0,
+                dial_at: Instant::now(),
+            }),
             None => {}
         }
     }
@@ -36,38 +62,70 @@ impl Site {
     }
 
     pub(super) fn learn_as(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, configured: bool) {
+        self.note(peer, addresses, configured);
+        self.dial_due();
+    }
+
+    /// Notes where a member is, without dialing yet.
+    pub(super) fn note(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, configured: bool) {
         if peer == self.me || (self.book.len() >= MAX_BOOK && !self.book.contains_key(&peer)) {
             return;
         }
-        let polite = if self.me < peer { Duration::ZERO } else { POLITE };
+        let now = Instant::now();
+        let mut wait = if self.me < peer { Duration::ZERO } else { POLITE };
+        if self.shape.is_large() && self.shape.wants(now, &peer) != Some(0) {
+            // A site that is switched on together does not fall upon its hubs together.
+            wait += JITTER.mul_f64(rand::random());
+        }
+        if !self.book.contains_key(&peer) {
+            self.shape_changed();
+        }
         let known = self.book.entry(peer).or_insert(Known {
             addresses: Vec::new(),
             configured,
             failures: 0,
-            dial_at: Instant::now() + polite,
+            dial_at: now + wait,
+            heard: now,
         });
         known.configured |= configured;
+        known.heard = now;
         for address in addresses {
             if !known.addresses.contains(&address) && known.addresses.len() < 16 {
                 known.addresses.push(address);
-                known.dial_at = known.dial_at.min(Instant::now() + polite);
+                known.dial_at = known.dial_at.min(now + wait);
             }
         }
-        self.dial_due();
     }
 
+    /// Dials whom this node wants and has not, the most wanted first; few at a time.
     pub(super) fn dial_due(&mut self) {
+        self.reshape();
         let now = Instant::now();
-        let connected =
-            |site: &Self, peer: &PeerId| site.connections.values().any(|connection| connection.peer == *peer);
-        let due: Vec<PeerId> = self
+        let connected: HashSet<PeerId> = self.connections.values().map(|it| it.peer).collect();
+        let mut waiting: Vec<(Instant, u8, PeerId)> = self
             .book
             .iter()
-            .filter(|(peer, known)| known.dial_at <= now && !connected(self, peer))
+            .filter(|(peer, _)| !connected.contains(*peer))
             .filter(|(peer, _)| self.banned.get(*peer).is_none_or(|until| *until <= now))
-            .map(|(peer, _)| *peer)
+            .filter_map(|(peer, known)| {
+                let wants = self.shape.wants(now, peer).or(known.configured.then_some(1))?;
+                Some((known.dial_at, wants, *peer))
+            })
             .collect();
-        for peer in due {
+        let next = waiting.iter().map(|(at, ..)| *at).min().unwrap_or(now + LOOK).min(now + LOOK);
+        self.wake_at = next.max(now + SHORT);
+        waiting.retain(|(at, ..)| *at <= now);
+        waiting.sort_unstable_by_key(|(at, wants, _)| (*wants, *at));
+        let pending = self.swarm.network_info().connection_counters().num_pending_outgoing() as usize;
+        let mut room = MAX_DIALS.saturating_sub(pending);
+        // Whom flights need come first, and yet are only welcome: they get what is left of a share.
+        let mut welcome = MAX_WELCOME.saturating_sub(pending);
+        for (_, wants, peer) in waiting {
+            let share = if wants == 0 { &mut welcome } else { &mut room };
+            if *share == 0 {
+                continue;
+            }
+            *share -= 1;
             let Some(known) = self.book.get_mut(&peer) else { continue };
             known.dial_at = now + REDIAL[(known.failures as usize).min(REDIAL.len() - 1)].max(HANDSHAKE / 4);
             let options = DialOpts::peer_id(peer)
@@ -78,11 +136,11 @@ impl Site {
             self.swarm.dial(options).ok();
         }
         for index in 0..self.nameless.len() {
-            let (address, peer, at) = self.nameless[index].clone();
-            if at > now || peer.is_some_and(|peer| peer == self.me || connected(self, &peer)) {
+            let Nameless { address, peer, dial_at, .. } = self.nameless[index].clone();
+            if dial_at > now || peer.is_some_and(|peer| peer == self.me || connected.contains(&peer)) {
                 continue;
             }
-            self.nameless[index].2 = now + REDIAL[2];
+            self.nameless[index].dial_at = now + HANDSHAKE;
             let options = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
             let id = options.connection_id();
             self.dialing.insert(id, index);
@@ -99,16 +157,21 @@ impl Site {
         error: &swarm::DialError,
     ) {
         if let Some(index) = self.dialing.remove(&id) {
-            let address = self.nameless[index].0.clone();
+            let address = self.nameless[index].address.clone();
             if matches!(error, swarm::DialError::LocalPeerId { .. }) {
-                self.nameless[index].1 = Some(self.me);
+                self.nameless[index].peer = Some(self.me);
                 return;
             }
-            self.nameless[index].2 = Instant::now() + REDIAL[1];
+            let entry = &mut self.nameless[index];
+            entry.failures += 1;
+            // A whole site knocks here: not all at once, and less often the longer it lasts.
+            let wait = REDIAL[(entry.failures as usize).min(REDIAL.len() - 1)];
+            entry.dial_at = Instant::now() + wait.mul_f64(0.75 + rand::random::<f64>() / 2.0);
             tracing::info!(%address, error = %causes(error), "a configured peer cannot be reached");
         }
         let Some(peer) = peer else { return };
         tracing::debug!(%peer, error = %causes(error), "dialing failed");
+        self.shape_changed();
         if let Some(known) = self.book.get_mut(&peer) {
             known.failures += 1;
             known.dial_at = Instant::now() + REDIAL[(known.failures as usize - 1).min(REDIAL.len() - 1)];

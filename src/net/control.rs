@@ -1,12 +1,12 @@
 //! The control stream of one connection: a task that writes, and one that reads.
 //!
-//! The first message is [`Hello`], which is said again when it changes. Then whatever the node has to say; when it has nothing, a beat a
-//! second, so that silence means death even where the system reports none (a machine asleep, a
-//! cable out, a process stopped).
+//! The first message is [`Hello`], which is said again when it changes. Then whatever the node has to
+//! say; when it has nothing, a beat now and then ([`super::pulse`]), so that silence means death even
+//! where the system reports none (a machine asleep, a cable out, a process stopped).
 
 use std::io;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::Multiaddr;
@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::frame;
+use super::pulse::{self, Pulse, clock};
 use crate::core::bitrate::Rate;
 use crate::core::budget::{Rates, Word};
 use crate::core::flight::Message;
@@ -23,9 +24,6 @@ use crate::core::wire::message as proto;
 
 /// The longest control message, in bytes: the chunk set of a 100 GB blob in its worst shape.
 const MAX_MESSAGE: usize = 4 << 20;
-const BEAT: Duration = Duration::from_secs(1);
-/// A member that says nothing for so long is gone.
-const SILENCE: Duration = Duration::from_millis(3500);
 /// Writing to a member that reads nothing for so long is given up.
 const STUCK: Duration = Duration::from_secs(5);
 /// Every so many beats one is answered, to know the latency.
@@ -51,6 +49,10 @@ pub struct Hello {
 const PROTOCOL: u32 = 1;
 const MAX_ADDRESSES: usize = 16;
 const MAX_CONTACTS: usize = 256;
+/// Nodes that are asked for at a time.
+pub(super) const MAX_FIND: usize = 32;
+/// The largest site that is believed in.
+const MAX_SITE: u32 = 4096;
 
 impl Hello {
     fn to_wire(&self) -> proto::Control {
@@ -86,18 +88,19 @@ fn addresses(list: &[Bytes]) -> Vec<Multiaddr> {
 pub(super) enum Heard {
     /// The introduction, or a change of it.
     Hello(Hello),
-    /// Other members.
-    Contacts(Vec<(NodeId, Vec<Multiaddr>)>),
+    /// Other members, and how many the sender is connected to.
+    Contacts(Vec<(NodeId, Vec<Multiaddr>)>, u32),
+    /// It asks where these are.
+    Find(Vec<NodeId>),
     /// About a flight.
     Flight(Message),
     /// About the WAN budget.
     Budget(Word),
     /// An answered beat: the round trip.
     Latency(Duration),
-    /// It lives.
-    Beat,
-    /// A beat that wants an answer.
-    Ping(u64),
+    /// It lives, and asks for so many milliseconds between beats. A number other than 0 wants an
+    /// answer.
+    Beat(u64, u32),
     /// The stream is over; so is the connection.
     Over(String),
 }
@@ -109,13 +112,19 @@ pub(super) fn encode_hello(hello: &Hello) -> Vec<u8> {
     frame::encode(&hello.to_wire())
 }
 
-pub(super) fn encode_contacts(contacts: &[(NodeId, Vec<Multiaddr>)]) -> Vec<u8> {
+pub(super) fn encode_contacts(contacts: &[(NodeId, Vec<Multiaddr>)], members: u32) -> Vec<u8> {
     let contacts = contacts.iter().take(MAX_CONTACTS).map(|(node, addresses)| proto::Contact {
         node: Bytes::copy_from_slice(node.as_bytes()),
         addresses: addresses.iter().map(|address| Bytes::from(address.to_vec())).collect(),
     });
-    let peers = proto::Peers { contacts: contacts.collect() };
+    let peers = proto::Peers { contacts: contacts.collect(), members };
     frame::encode(&proto::Control { body: Some(proto::control::Body::Peers(peers)) })
+}
+
+pub(super) fn encode_find(nodes: &[NodeId]) -> Vec<u8> {
+    let nodes = nodes.iter().take(MAX_FIND).map(|node| Bytes::copy_from_slice(node.as_bytes()));
+    let find = proto::Find { nodes: nodes.collect() };
+    frame::encode(&proto::Control { body: Some(proto::control::Body::Find(find)) })
 }
 
 pub(super) fn encode_flight(message: &Message) -> Vec<u8> {
@@ -149,26 +158,35 @@ fn understand_budget(budget: proto::WanBudget) -> Option<Word> {
 }
 
 pub(super) fn encode_answer(number: u64) -> Vec<u8> {
-    let beat = proto::Beat { number, answer: true };
+    let beat = proto::Beat { number, answer: true, ..proto::Beat::default() };
     frame::encode(&proto::Control { body: Some(proto::control::Body::Beat(beat)) })
 }
 
 /// Writes until the queue is dropped or the stream fails.
-pub(super) async fn write<W>(mut io: W, hello: Hello, mut queue: mpsc::Receiver<Vec<u8>>) -> io::Result<()>
+pub(super) async fn write<W>(
+    mut io: W,
+    hello: Hello,
+    pulse: Arc<Pulse>,
+    mut queue: mpsc::Receiver<Vec<u8>>,
+) -> io::Result<()>
 where
     W: AsyncWrite + Unpin,
 {
     frame::write(&mut io, &hello.to_wire()).await?;
     io.flush().await?;
     let mut beats = 0u64;
+    // What was declared holds until the next beat, whatever else is said meanwhile.
+    let mut declared = pulse::BEAT;
     loop {
-        let next = match tokio::time::timeout(BEAT, queue.recv()).await {
+        let next = match tokio::time::timeout(declared.min(pulse.next()), queue.recv()).await {
             Ok(Some(message)) => message,
             Ok(None) => return Ok(()),
             Err(_) => {
                 beats += 1;
                 let number = if beats % ANSWERED == 1 { clock().max(1) } else { 0 };
-                let beat = proto::Beat { number, answer: false };
+                declared = pulse.declares();
+                let (next_ms, pace_ms) = (declared.as_millis() as u32, pulse.asks().as_millis() as u32);
+                let beat = proto::Beat { number, answer: false, next_ms, pace_ms };
                 frame::encode(&proto::Control { body: Some(proto::control::Body::Beat(beat)) })
             }
         };
@@ -190,14 +208,20 @@ where
     R: AsyncRead + Unpin,
 {
     let mut introduced = false;
+    let mut silence = pulse::silence(0);
     let why = loop {
-        let read = tokio::time::timeout(SILENCE, frame::read::<proto::Control, _>(&mut io, MAX_MESSAGE));
+        let read = pulse::patiently(silence, frame::read::<proto::Control, _>(&mut io, MAX_MESSAGE));
         let body = match read.await {
-            Err(_) => break "silent for too long".to_owned(),
+            Err(pulse::Silent) => break "silent for too long".to_owned(),
             Ok(Err(error)) => break error.to_string(),
             Ok(Ok(None)) => break "closed".to_owned(),
             Ok(Ok(Some(control))) => control.body,
         };
+        if let Some(proto::control::Body::Beat(beat)) = &body
+            && !beat.answer
+        {
+            silence = pulse::silence(beat.next_ms);
+        }
         let heard = match (introduced, body) {
             (false, Some(proto::control::Body::Hello(hello))) => {
                 introduced = true;
@@ -234,20 +258,18 @@ fn understand(body: proto::control::Body) -> Option<Heard> {
             };
             Heard::Contacts(
                 peers.contacts.into_iter().take(MAX_CONTACTS).map(contact).collect::<Option<_>>()?,
+                peers.members.min(MAX_SITE),
             )
+        }
+        Body::Find(find) => {
+            let nodes = find.nodes.iter().take(MAX_FIND);
+            Heard::Find(nodes.map(|node| NodeId::from_slice(node)).collect::<Option<_>>()?)
         }
         Body::Beat(beat) if beat.answer => {
             Heard::Latency(Duration::from_micros(clock().saturating_sub(beat.number)))
         }
-        Body::Beat(beat) if beat.number > 0 => Heard::Ping(beat.number),
-        Body::Beat(_) => Heard::Beat,
+        Body::Beat(beat) => Heard::Beat(beat.number, beat.pace_ms),
         Body::Flight(flight) => Heard::Flight(Message::from_wire(flight)?),
         Body::WanBudget(budget) => Heard::Budget(understand_budget(budget)?),
     })
-}
-
-/// Microseconds since this process first asked: what a beat carries, and its answer repeats.
-fn clock() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_micros() as u64
 }

@@ -1,6 +1,7 @@
 //! The network as the node sees it: members to talk to, and what happens to them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::control::{self, Hello};
 use super::data::{self, Answer, AskError, Pool};
+use super::pulse::Pulse;
 use super::streams::Opener;
 use crate::core::budget::Word;
 use crate::core::flight::Message;
@@ -24,6 +26,13 @@ pub enum Event {
         node: NodeId,
         /// How it introduces itself.
         hello: Hello,
+        /// It is connected to all, and may lead. Told again when it changes.
+        hub: bool,
+    },
+    /// This node has become a hub, or is one no more. At the start it is one.
+    Hub {
+        /// Which.
+        hub: bool,
     },
     /// It is gone.
     Down {
@@ -53,6 +62,8 @@ pub struct Contact {
     pub node: NodeId,
     /// How it introduces itself.
     pub hello: Hello,
+    /// It is connected to all, and may lead.
+    pub hub: bool,
     /// Where it is connected.
     pub address: Multiaddr,
     /// The last measured round trip.
@@ -61,11 +72,19 @@ pub struct Contact {
     pub since: Instant,
 }
 
+impl Contact {
+    /// Its weight among the nodes that may lead: none if it is no hub.
+    pub fn weight(&self) -> u32 {
+        if self.hub { self.hello.weight } else { 0 }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Member {
     pub(super) contact: Contact,
     pub(super) opener: Opener,
     pub(super) control: mpsc::Sender<Vec<u8>>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// The network, to talk through. Cheap to clone.
@@ -75,6 +94,9 @@ pub struct Net {
     pub(super) members: Arc<RwLock<BTreeMap<NodeId, Member>>>,
     pub(super) listening: Arc<RwLock<Vec<Multiaddr>>>,
     pub(super) pool: Arc<Pool>,
+    pub(super) hub: Arc<AtomicBool>,
+    /// How many connections there are.
+    pub(super) connected: Arc<AtomicUsize>,
     pub(super) orders: mpsc::Sender<Order>,
 }
 
@@ -86,6 +108,8 @@ pub(super) enum Order {
     Drop(PeerId),
     /// Tell everybody this node's new weight in the ranking of leads.
     Weight(u32),
+    /// Connect to nodes that a flight needs.
+    Connect(Vec<NodeId>),
     /// Say goodbye to everybody.
     Stop,
 }
@@ -94,6 +118,11 @@ impl Net {
     /// This node.
     pub fn me(&self) -> NodeId {
         self.me
+    }
+
+    /// Whether it is a hub: connected to all, and may lead.
+    pub fn is_hub(&self) -> bool {
+        self.hub.load(Ordering::Relaxed)
     }
 
     /// Where it listens.
@@ -123,6 +152,7 @@ impl Net {
 
     fn say(&self, to: &NodeId, message: Vec<u8>) {
         let Some(member) = self.member(to) else { return };
+        member.pulse.flight();
         // A closed queue is a connection that is going: its end is told by itself.
         if let Err(mpsc::error::TrySendError::Full(_)) = member.control.try_send(message) {
             tracing::warn!(node = %to, "does not read what it is told; disconnecting");
@@ -149,7 +179,16 @@ impl Net {
         patience: Duration,
     ) -> Result<Answer, AskError> {
         let member = self.member(node).ok_or(AskError::Gone)?;
-        data::ask(&member.opener, &self.pool, request, patience).await
+        member.pulse.touch();
+        let answer = data::ask(&member.opener, &self.pool, request, patience).await;
+        member.pulse.touch();
+        answer
+    }
+
+    /// Connects to nodes of the site, if that can be done. An order more than the network can take
+    /// is dropped: who is not reached is not needed, only welcome.
+    pub fn connect(&self, nodes: Vec<NodeId>) {
+        self.orders.try_send(Order::Connect(nodes)).ok();
     }
 
     /// Breaks with a member that lies.

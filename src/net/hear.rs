@@ -28,6 +28,7 @@ impl Site {
                 drop(permit);
             });
         } else {
+            connection.pulse.touch();
             let serve = data::serve(inbound.stream, inbound.permit, id, from, self.serve.clone());
             tokio::spawn(async move { cancel.run_until_cancelled(serve).await });
         }
@@ -40,6 +41,9 @@ impl Site {
             Heard::Hello(hello) => {
                 let listening = reachable(&hello.addresses, &connection.address);
                 let before = connection.hello.replace(hello.clone());
+                if before.is_none() {
+                    self.shape_changed();
+                }
                 if before.as_ref().is_none_or(|before| before.addresses != hello.addresses) {
                     self.learn(peer, listening);
                 }
@@ -50,21 +54,33 @@ impl Site {
                 self.refresh_member(peer);
                 self.introduce(id);
             }
-            Heard::Contacts(contacts) => {
+            Heard::Contacts(contacts, members) => {
+                if members > 0 {
+                    connection.members = members;
+                }
                 for (node, addresses) in contacts {
                     if let Some(peer) = super::peer_id(&node) {
-                        self.learn(peer, addresses);
+                        self.note(peer, addresses, false);
                     }
                 }
+                self.shape_changed();
+                self.dial_due();
             }
+            Heard::Find(nodes) => self.find(id, &nodes),
             Heard::Flight(message) => {
+                connection.pulse.touch();
                 self.outbox.push_back(Event::Message { from: node_id(&peer), message });
             }
             Heard::Budget(word) => {
+                connection.pulse.touch();
                 self.outbox.push_back(Event::Budget { from: node_id(&peer), word });
             }
-            Heard::Ping(number) => drop(connection.control.try_send(control::encode_answer(number))),
-            Heard::Beat => {}
+            Heard::Beat(number, pace_ms) => {
+                connection.pulse.asked(pace_ms);
+                if number > 0 {
+                    connection.control.try_send(control::encode_answer(number)).ok();
+                }
+            }
             Heard::Latency(latency) => {
                 let mut members = self.net.members.write().unwrap_or_else(PoisonError::into_inner);
                 if let Some(member) = members.get_mut(&node_id(&peer)) {
@@ -90,25 +106,11 @@ impl Site {
             self.break_with(peer);
         }
     }
-
-    /// Tells a new member of the others.
-    pub(super) fn introduce(&self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(&id) else { return };
-        let others = self.connections.values().filter(|other| other.peer != connection.peer);
-        let contacts: Vec<_> = others
-            .filter_map(|other| {
-                Some((node_id(&other.peer), reachable(&other.hello.as_ref()?.addresses, &other.address)))
-            })
-            .collect();
-        if !contacts.is_empty() {
-            connection.control.try_send(control::encode_contacts(&contacts)).ok();
-        }
-    }
 }
 
 /// The addresses of a member as seen from here: those that it names, and its ports at the address
 /// that its connection came from.
-fn reachable(named: &[Multiaddr], seen: &Multiaddr) -> Vec<Multiaddr> {
+pub(super) fn reachable(named: &[Multiaddr], seen: &Multiaddr) -> Vec<Multiaddr> {
     let ip = seen.iter().next();
     let ports =
         named.iter().flat_map(|address| address.iter().collect::<Vec<_>>()).filter_map(|part| match part {

@@ -4,7 +4,8 @@
 //! and both ends prove that they hold the site key before anything else is answered
 //! ([`member`]). On it, yamux ([`mux`]) carries one control stream each way ([`control`]) and data
 //! streams ([`data`]). Nodes find each other by multicast DNS ([`discovery`]), by configured
-//! addresses, and by what members tell of each other ([`site`]).
+//! addresses, and by what members tell of each other ([`site`]). In a small site all are connected
+//! to all, in a large one to its hubs ([`shape`]).
 //!
 //! This layer knows nothing of stores or flights: it hands messages up and requests to whoever
 //! serves them ([`Serve`]).
@@ -17,8 +18,11 @@ mod frame;
 mod handle;
 mod hear;
 mod identity;
+mod listen;
 pub mod member;
 mod mux;
+mod pulse;
+mod shape;
 mod site;
 mod streams;
 mod tls;

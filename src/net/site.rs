@@ -4,30 +4,29 @@
 //! wait; what takes time runs in tasks that report back through bounded queues.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::connection_limits;
 use libp2p::core::ConnectedPoint;
-use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
-use libp2p::swarm::{self, ConnectionId, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, Transport, tcp};
+use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm};
 use tokio::sync::mpsc;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tokio_util::sync::CancellationToken;
 
-use super::book::Known;
+use super::book::{Known, Nameless};
 use super::control::{self, Heard, Hello, Report};
 use super::data::Serve;
 use super::handle::{Contact, Event, Member, Net, Order};
-use super::member::MemberUpgrade;
-use super::mux::Yamux;
+use super::listen::{listen, swarm_of};
+use super::pulse::Pulse;
+use super::shape::Shape;
 use super::streams::{self, CONTROL, Inbound, Opener, Streams};
-use super::tls::Tls;
 use super::{Config, NetError, discovery, node_id};
 
 /// A connection is made within this, or not at all.
@@ -38,13 +37,12 @@ pub(super) const POLITE: Duration = Duration::from_millis(300);
 pub(super) const REDIAL: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
 const BAN: Duration = Duration::from_secs(600);
-const MAX_MEMBERS: u32 = 512;
 
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     // First, since it may refuse what the other would accept.
-    limits: connection_limits::Behaviour,
-    streams: Streams,
+    pub(super) limits: connection_limits::Behaviour,
+    pub(super) streams: Streams,
 }
 
 /// One connection; a peer may have two for a moment.
@@ -57,6 +55,9 @@ pub(super) struct Connection {
     pub(super) control: mpsc::Sender<Vec<u8>>,
     pub(super) cancel: CancellationToken,
     pub(super) hello: Option<Hello>,
+    pub(super) pulse: Arc<Pulse>,
+    /// How many members the other end said that it has.
+    pub(super) members: u32,
 }
 
 pub(super) struct Site {
@@ -72,9 +73,12 @@ pub(super) struct Site {
     pub(super) connections: HashMap<ConnectionId, Connection>,
     pub(super) book: HashMap<PeerId, Known>,
     /// Configured addresses without a peer id.
-    pub(super) nameless: Vec<(Multiaddr, Option<PeerId>, Instant)>,
+    pub(super) nameless: Vec<Nameless>,
     pub(super) dialing: HashMap<ConnectionId, usize>,
     pub(super) banned: HashMap<PeerId, Instant>,
+    pub(super) shape: Shape,
+    /// When to look whom to dial, at the latest.
+    pub(super) wake_at: Instant,
 }
 
 pub(super) async fn start(
@@ -101,6 +105,8 @@ pub(super) async fn start(
         members: Arc::default(),
         listening: Arc::default(),
         pool: Arc::default(),
+        hub: Arc::new(true.into()),
+        connected: Arc::default(),
         orders: orders_sender,
     };
     let hello = Hello {
@@ -124,56 +130,13 @@ pub(super) async fn start(
         nameless: Vec::new(),
         dialing: HashMap::new(),
         banned: HashMap::new(),
+        shape: Shape::new(Instant::now()),
+        wake_at: Instant::now(),
     };
     site.note_addresses();
     config.peers.into_iter().for_each(|address| site.configure(address));
     tokio::spawn(site.run(inbound, found, orders, reports));
     Ok((net, events))
-}
-
-fn swarm_of(keypair: &Keypair, config: &Config, streams: Streams) -> Result<Swarm<Behaviour>, NetError> {
-    let me = keypair.public().to_peer_id();
-    let member = MemberUpgrade::new(Tls::new(keypair)?, &config.key, &config.site, me);
-    let transport = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
-        .upgrade(Version::V1Lazy)
-        .authenticate(member)
-        .multiplex(Yamux)
-        .timeout(HANDSHAKE)
-        .boxed();
-    let limits = ConnectionLimits::default()
-        .with_max_pending_incoming(Some(128))
-        .with_max_pending_outgoing(Some(128))
-        .with_max_established(Some(MAX_MEMBERS))
-        .with_max_established_per_peer(Some(4));
-    let behaviour = Behaviour { limits: connection_limits::Behaviour::new(limits), streams };
-    let settings = swarm::Config::with_tokio_executor()
-        .with_idle_connection_timeout(Duration::from_secs(3600))
-        .with_substream_upgrade_protocol_override(Version::V1Lazy);
-    Ok(Swarm::new(transport, behaviour, me, settings))
-}
-
-/// Listens, and waits until it is known where.
-async fn listen(swarm: &mut Swarm<Behaviour>, address: SocketAddr) -> Result<SocketAddr, NetError> {
-    let failed = |why: String| NetError::Listen { address, why };
-    if address.port() != 0 {
-        // libp2p would share the port with another agent without a word.
-        std::net::TcpListener::bind(address).map_err(|error| failed(error.to_string()))?;
-    }
-    let target = Multiaddr::empty().with(address.ip().into()).with(Protocol::Tcp(address.port()));
-    swarm.listen_on(target).map_err(|error| failed(error.to_string()))?;
-    loop {
-        match swarm.select_next_some().await {
-            SwarmEvent::NewListenAddr { address: bound, .. } => {
-                let port = bound.iter().find_map(|part| match part {
-                    Protocol::Tcp(port) => Some(port),
-                    _ => None,
-                });
-                return Ok(SocketAddr::new(address.ip(), port.unwrap_or(address.port())));
-            }
-            SwarmEvent::ListenerClosed { reason: Err(error), .. } => return Err(failed(error.to_string())),
-            _ => {}
-        }
-    }
 }
 
 impl Site {
@@ -184,12 +147,11 @@ impl Site {
         mut orders: mpsc::Receiver<Order>,
         mut reports: mpsc::Receiver<Report>,
     ) {
-        let mut redial = tokio::time::interval(Duration::from_millis(100));
-        redial.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let events = self.events.clone();
         loop {
             // What the node has not taken yet holds up reports, and so the peers; nothing else.
             let full = !self.outbox.is_empty();
+            let wake = tokio::time::sleep_until(self.wake_at.into());
             tokio::select! {
                 permit = events.reserve(), if full => match (permit, self.outbox.pop_front()) {
                     (Ok(permit), Some(event)) => permit.send(event),
@@ -203,11 +165,18 @@ impl Site {
                     Some(Order::Ban(peer)) => self.ban(peer),
                     Some(Order::Drop(peer)) => self.break_with(peer),
                     Some(Order::Weight(weight)) => self.tell_weight(weight),
+                    Some(Order::Connect(nodes)) => self.connect(&nodes),
                     Some(Order::Stop) | None => return self.say_goodbye().await,
                 },
-                _ = redial.tick() => self.dial_due(),
+                () = wake => self.look_around(),
             }
         }
+    }
+
+    fn look_around(&mut self) {
+        self.dial_due();
+        self.close_unused();
+        self.announce();
     }
 
     async fn say_goodbye(&mut self) {
@@ -258,7 +227,7 @@ impl Site {
         if let Some(index) = self.dialing.remove(&id)
             && let Some(entry) = self.nameless.get_mut(index)
         {
-            entry.1 = Some(peer);
+            (entry.peer, entry.failures) = (Some(peer), 0);
             let mut address = endpoint.get_remote_address().clone();
             if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
                 address.pop();
@@ -281,20 +250,23 @@ impl Site {
             control,
             cancel: CancellationToken::new(),
             hello: None,
+            pulse: Arc::new(Pulse::new(self.net.connected.clone())),
+            members: 0,
         };
         self.speak_on(&connection, queue);
         self.connections.insert(id, connection);
+        self.net.connected.store(self.connections.len(), Ordering::Relaxed);
     }
 
     /// Opens the control stream and writes to it until the connection ends.
     fn speak_on(&self, connection: &Connection, queue: mpsc::Receiver<Vec<u8>>) {
         let (opener, cancel) = (connection.opener.clone(), connection.cancel.clone());
-        let (hello, reports) = (self.hello.clone(), self.reports.clone());
+        let (hello, reports, pulse) = (self.hello.clone(), self.reports.clone(), connection.pulse.clone());
         tokio::spawn(async move {
             let id = opener.connection;
             let speak = async {
                 let (stream, _permit) = opener.open(CONTROL).await.map_err(std::io::Error::other)?;
-                control::write(stream.compat(), hello, queue).await
+                control::write(stream.compat(), hello, pulse, queue).await
             };
             tokio::select! {
                 result = speak => if let Err(error) = result {
@@ -330,14 +302,20 @@ impl Site {
     }
 
     fn on_down(&mut self, peer: PeerId, id: ConnectionId) {
+        let mut met = false;
         if let Some(connection) = self.connections.remove(&id) {
+            met = connection.hello.is_some();
             connection.cancel.cancel();
             self.net.pool.forget(id);
         }
+        self.net.connected.store(self.connections.len(), Ordering::Relaxed);
         if let Some(known) = self.book.get_mut(&peer) {
-            known.failures = 0;
-            known.dial_at = Instant::now() + if self.me < peer { REDIAL[0] } else { REDIAL[0] + POLITE };
+            // One that hangs up before it says a word is full, or worse.
+            known.failures = if met { 0 } else { known.failures + 1 };
+            let again = REDIAL[(known.failures as usize).min(REDIAL.len() - 1)];
+            known.dial_at = Instant::now() + if self.me < peer { again } else { again + POLITE };
         }
+        self.lost(&peer);
         self.refresh_member(peer);
     }
 
@@ -354,18 +332,20 @@ impl Site {
         match best {
             Some((connection, hello)) => {
                 let before = members.get(&node);
-                let news = before.is_none_or(|member| member.contact.hello != hello);
+                let hub = self.shape.is_hub(&peer);
+                let news = before.is_none_or(|it| it.contact.hello != hello || it.contact.hub != hub);
                 let contact = Contact {
                     node,
+                    hub,
                     hello: hello.clone(),
                     address: connection.address.clone(),
                     latency: before.and_then(|member| member.contact.latency),
                     since: before.map_or_else(Instant::now, |member| member.contact.since),
                 };
                 let (opener, control) = (connection.opener.clone(), connection.control.clone());
-                members.insert(node, Member { contact, opener, control });
+                members.insert(node, Member { contact, opener, control, pulse: connection.pulse.clone() });
                 if news {
-                    self.outbox.push_back(Event::Up { node, hello });
+                    self.outbox.push_back(Event::Up { node, hello, hub });
                 }
             }
             None => {

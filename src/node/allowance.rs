@@ -129,9 +129,16 @@ impl Keeper {
         self.budget.deadline()
     }
 
-    pub(super) fn joined(&mut self, node: NodeId, hello: &Hello) {
+    /// Only a hub holds the budget: all are connected to it.
+    pub(super) fn joined(&mut self, node: NodeId, hello: &Hello, hub: bool) {
         let limit = hello.wan_limit.map(|limit| content(limit.0));
-        self.budget.joined(Instant::now(), node, limit, hello.weight > 0);
+        self.budget.joined(Instant::now(), node, limit, hub && hello.weight > 0);
+        self.act();
+    }
+
+    /// Whether this node is a hub.
+    pub(super) fn is_hub(&mut self, hub: bool) {
+        self.budget.may_hold(Instant::now(), hub);
         self.act();
     }
 

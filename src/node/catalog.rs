@@ -182,9 +182,14 @@ impl CatalogService {
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
+    /// Of this node among those that ask the origin: hubs do.
+    fn own_weight(&self) -> u32 {
+        if self.net.is_hub() { self.standing.effective_weight() } else { 0 }
+    }
+
     async fn refresh(&self, max_age: Duration) -> Result<(), OriginError> {
-        let members = self.net.contacts().into_iter().map(|contact| (contact.node, contact.hello.weight));
-        let ranked = rank(&self.key, members.chain([(self.net.me(), self.standing.effective_weight())]));
+        let members = self.net.contacts().into_iter().map(|contact| (contact.node, contact.weight()));
+        let ranked = rank(&self.key, members.chain([(self.net.me(), self.own_weight())]));
         for node in ranked.into_iter().take(3) {
             if node == self.net.me() {
                 break;

@@ -101,9 +101,14 @@ impl Driver {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Up { node, hello } => {
-                self.allowance.joined(node, &hello);
-                self.handle(Input::Joined { node, weight: hello.weight });
+            // Only hubs lead: they alone are connected to all.
+            Event::Up { node, hello, hub } => {
+                self.allowance.joined(node, &hello, hub);
+                self.handle(Input::Joined { node, weight: if hub { hello.weight } else { 0 } });
+            }
+            Event::Hub { hub } => {
+                self.allowance.is_hub(hub);
+                self.handle(Input::Weight { weight: self.node.weight_to_lead() });
             }
             Event::Down { node } => {
                 self.allowance.left(node);
@@ -158,6 +163,7 @@ impl Driver {
                 self.node.add_small(&to, &mut message);
                 self.node.inner.net.send(&to, &message);
             }
+            Effect::Connect { nodes } => self.node.inner.net.connect(nodes),
             Effect::FetchManifest { blob, manifest, from } => self.fetch_manifest(blob, manifest, from),
             Effect::FetchWan { blob, run, chunks, reason } => {
                 tracing::debug!(%blob, run, chunks = chunks.len(), reason = reason.as_str(), "pulling over the WAN");

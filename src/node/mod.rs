@@ -13,6 +13,7 @@ mod dealings;
 mod driver;
 mod inline;
 mod live;
+mod neighbours;
 mod peers;
 pub mod reader;
 mod relay;

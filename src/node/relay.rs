@@ -191,7 +191,7 @@ impl Relay {
 /// The members, the likeliest lead first.
 fn members(node: &Node, blob: &BlobId) -> Vec<NodeId> {
     let contacts = node.inner.net.contacts().into_iter();
-    rank(blob.as_bytes(), contacts.map(|contact| (contact.node, contact.hello.weight)))
+    rank(blob.as_bytes(), contacts.map(|contact| (contact.node, contact.weight())))
 }
 
 impl Node {

@@ -1,20 +1,14 @@
 //! What the agent tells people and programs about itself: the shapes of `/api/v1`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::dealings::Dealings;
+use super::neighbours::Rows;
 use super::{Node, Role};
 use crate::core::flight::RoleView;
-use crate::core::ledger::{Row, RowKey, Totals, WanReason};
-use crate::core::wire::message::{ReportRequest, Request, request};
-
-/// The longest report of a member that is read, in bytes.
-const MAX_REPORT: u64 = 32 << 20;
-/// A member's report is waited for so long.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::core::ledger::{Totals, WanReason};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -124,6 +118,9 @@ pub struct Peer {
     pub latency_ms: Option<f64>,
     /// Its weight in the ranking of leads.
     pub weight: u32,
+    /// It is connected to all, and may lead. In a small site every node is a hub.
+    #[serde(default)]
+    pub hub: bool,
     /// Its software's version.
     pub version: String,
     /// Seconds since it was connected.
@@ -208,12 +205,9 @@ pub enum Scope {
     /// This node's.
     #[default]
     Node,
-    /// Those of all connected members.
+    /// Those of all nodes of the site that can be reached.
     Site,
 }
-
-/// A node's ledger, as it goes over the wire.
-type Rows = Vec<(RowKey, Row)>;
 
 impl Node {
     /// The status.
@@ -282,6 +276,7 @@ impl Node {
             address: contact.address.to_string(),
             latency_ms: contact.latency.map(|latency| latency.as_secs_f64() * 1e3),
             weight: contact.hello.weight,
+            hub: contact.hub,
             version: contact.hello.version,
             connected_s: contact.since.elapsed().as_secs(),
             dealings: self.inner.dealings.with(&contact.node),
@@ -318,39 +313,13 @@ impl Node {
         let mut nodes = vec![(self.me().to_string(), self.books().rows(hours))];
         let mut unanswered = Vec::new();
         if scope == Scope::Site {
-            let path = format!("rows/{}", hours.map_or("all".to_owned(), |hours| hours.to_string()));
-            let asked = self.inner.net.contacts().into_iter().map(|contact| {
-                let path = path.clone();
-                async move { (contact.node, self.ask_rows(contact.node, path).await) }
-            });
-            for (node, rows) in futures::future::join_all(asked).await {
-                match rows {
-                    Some(rows) => nodes.push((node.to_string(), rows)),
-                    None => unanswered.push(node.to_string()),
-                }
-            }
+            let others = self.ledgers(hours).await;
+            nodes.extend(others.nodes);
+            unanswered = others.unanswered;
         }
         let mut savings = group(&nodes, by);
         savings.unanswered = unanswered;
         savings
-    }
-
-    async fn ask_rows(&self, node: crate::core::id::NodeId, path: String) -> Option<Rows> {
-        let request = Request { body: Some(request::Body::Report(ReportRequest { path })) };
-        let ask = async {
-            let answer = self.inner.net.ask_patiently(&node, &request, PATIENCE).await.ok()?;
-            serde_json::from_slice(&answer.read_all(MAX_REPORT).await.ok()?).ok()
-        };
-        tokio::time::timeout(PATIENCE, ask).await.ok()?
-    }
-
-    /// What a member may know of this node.
-    pub(super) async fn report_to_member(&self, path: &str) -> Option<String> {
-        let hours = match path.strip_prefix("rows/")? {
-            "all" => None,
-            hours => Some(hours.parse().ok()?),
-        };
-        serde_json::to_string(&self.books().rows(hours)).ok()
     }
 }
 

@@ -108,6 +108,13 @@ impl Standing {
     }
 }
 
+impl Node {
+    /// What it counts for when a lead is sought: only hubs lead.
+    pub(super) fn weight_to_lead(&self) -> u32 {
+        if self.inner.net.is_hub() { self.inner.standing.effective_weight() } else { 0 }
+    }
+}
+
 /// Looks at the host now and then, and tells the site and the coordinator what that changes.
 pub(super) async fn keep(node: Node) {
     let standing = node.inner.standing.clone();
@@ -124,6 +131,7 @@ pub(super) async fn keep(node: Node) {
             told = weight;
             tracing::info!(weight, reasons = reasons.join(", "), "this node's readiness to lead has changed");
             node.inner.net.set_weight(weight).await;
+            let weight = node.weight_to_lead();
             node.inner.inputs.send(Input::Weight { weight }).await.ok();
         }
     }

@@ -83,3 +83,8 @@ fn a_nodes_disk_is_full() {
 fn a_client_host_is_cut_off_and_comes_back() {
     scenario("partition");
 }
+
+#[test]
+fn two_subnets_without_multicast_share_by_one_seed() {
+    scenario("subnets");
+}

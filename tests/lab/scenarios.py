@@ -204,7 +204,35 @@ def partition():
         expect("WAN bytes against one curl", sum(router) <= 1.05 * sum(plain), f"{sum(router) / sum(plain):.4f}")
 
 
-ALL = dict(one_copy=one_copy, same_instant=same_instant, small=small, lead_killed=lead_killed, wan_cut=wan_cut,
+def subnets():
+    """Two subnets that no multicast crosses, joined by one address that all are given."""
+    site, file = started(6, size=12_000_000, subnets=2)
+    with site:
+        seed = f"/ip4/{lab.addr(site.hosts[0])}/tcp/7421"
+        for host in site.hosts:
+            site.start(host, "--no-mdns", *(["--peer", seed] if host != site.hosts[0] else []))
+        members = lambda host: len(site.api(host, "peers") or [])
+        site.wait(lambda: all(members(host) == 5 for host in site.hosts), what="all meet all by one seed")
+        nets = {lab.addr(host).rsplit(".", 1)[0] for host in site.hosts}
+        expect("there are two subnets", len(nets) == 2, nets)
+        lab.zero()
+        took, last = fetch(site, site.hosts, "1")
+        same(site, site.hosts, file)
+        time.sleep(1.3)
+        totals = balanced(site.savings())
+        crossed = totals["wan"] + totals["preloaded_wan"]
+        expect("one copy for both", crossed == file.stat().st_size, f"{crossed / file.stat().st_size:.3f}")
+        # Without the seed the others keep together, and a newcomer finds them by any other.
+        site.stop(site.hosts[0])
+        site.publish(payload(site.dir / "second", 3_000_000, b"second"), "2")
+        lab.zero()
+        fetch(site, site.hosts[1:], "2")
+        time.sleep(1.3)
+        totals = balanced(site.savings(site.hosts[1]))
+        expect("and without the seed", lab.wan()[1][0] < 3_400_000, lab.wan()[1][0])
+
+
+ALL = dict(one_copy=one_copy, subnets=subnets, same_instant=same_instant, small=small, lead_killed=lead_killed, wan_cut=wan_cut,
            disk_full=disk_full, partition=partition)
 
 if __name__ == "__main__":

@@ -63,6 +63,18 @@ impl Trouble {
         Self::Clocks,
     ];
 
+    /// What is tried on sites that are larger than a mesh.
+    pub const LARGE: [Self; 8] = [
+        Self::None,
+        Self::Messages,
+        Self::Kills,
+        Self::Partition,
+        Self::Wan,
+        Self::Liar,
+        Self::Clients,
+        Self::Hang,
+    ];
+
     /// How many nodes, and how many chunks.
     pub fn size(self, rng: &mut StdRng) -> (usize, usize) {
         let count = if rng.random_bool(0.1) { rng.random_range(2..=50) } else { rng.random_range(2..=10) };
@@ -93,6 +105,7 @@ impl Trouble {
 impl World {
     /// Draws who starts when, who asks when, and what goes wrong.
     pub(crate) fn plan(&mut self) {
+        let large = self.is_large();
         let storm = matches!(self.trouble, Trouble::Storm | Trouble::Crawl);
         let spread = if storm {
             1000
@@ -111,7 +124,7 @@ impl World {
                 self.at(start + ask, Event::Want(node));
             }
         }
-        if self.rng.random_bool(0.2) {
+        if !large && self.rng.random_bool(0.2) {
             for _ in 0..self.rng.random_range(1..6) {
                 let when = self.random_ms(0..1000 + 10 * self.report.chunks);
                 let node = self.rng.random_range(0..self.nodes.len());

@@ -10,6 +10,7 @@ use branchline::core::chunkset::ChunkSet;
 use branchline::core::flight::{
     Config, Coordinator, Effect, Failure, FailureKind, Input, Message, Shelf, WanEnd,
 };
+use branchline::core::hubs;
 use branchline::core::id::{BlobId, ChunkId, NodeId, PackId};
 use branchline::core::manifest::{Chunk, Manifest};
 use branchline::core::swarm::BatchEnd;
@@ -29,6 +30,9 @@ pub struct Report {
     /// Chunks that leeches pulled, each for itself alone.
     pub leeched: u64,
     pub longest_ms: u64,
+    pub messages: u64,
+    /// Some nodes held the blob before.
+    pub seeded: bool,
     pub violations: Vec<String>,
 }
 
@@ -37,6 +41,8 @@ pub(crate) enum Event {
     Start(usize),
     Connect(usize, usize),
     Disconnect(usize, usize),
+    /// A node of a large site learns who the hubs are.
+    Shape(usize),
     Deliver {
         to: usize,
         life: u32,
@@ -63,6 +69,7 @@ pub(crate) enum Event {
         life: u32,
     },
     Want(usize),
+    WantLater(usize),
     Unwant(usize),
     Kill(usize),
     Split(BTreeSet<usize>),
@@ -112,6 +119,11 @@ pub(crate) struct Node {
     /// Nodes that it cannot get through to, nor they to it.
     pub(crate) blind_to: BTreeSet<usize>,
     links: BTreeMap<usize, Instant>,
+    /// Whom it takes for hubs, in a large site.
+    hubs: BTreeSet<NodeId>,
+    shape_due: Option<Instant>,
+    /// Links that its flight asked for.
+    called: usize,
     runs: BTreeMap<u64, Vec<u32>>,
     tick_at: Option<Instant>,
 }
@@ -141,6 +153,8 @@ pub struct World {
     pub(crate) died: u64,
     /// For so long no WAN may have been there.
     pub(crate) outage: Duration,
+    /// A large site: so many hubs, and all others are connected to those alone.
+    hubs: Option<usize>,
     pub(crate) report: Report,
     pub trace: bool,
 }
@@ -148,6 +162,10 @@ pub struct World {
 pub(crate) const MS: Duration = Duration::from_millis(1);
 /// Bytes of a chunk.
 const CHUNK: u64 = 200_000;
+/// Hubs of a large site: few, so that runs stay cheap.
+const HUBS: usize = 8;
+/// Links that one flight may ask for: a group and some holders, and leads that it was sent to.
+const CALLS: usize = 2 * 20;
 /// After the last trouble, and so much per chunk, every client must have its blob.
 const PATIENCE: Duration = Duration::from_secs(45);
 
@@ -156,8 +174,36 @@ impl World {
         let mut rng = StdRng::seed_from_u64(seed);
         let trouble = Trouble::ALL[(seed % Trouble::ALL.len() as u64) as usize];
         let (count, chunks) = trouble.size(&mut rng);
+        Self::of(trouble, rng, (count, chunks), None)
+    }
+
+    /// A site that is larger than a mesh: links to hubs, and those that flights ask for. In some of
+    /// them a few nodes hold the blob beforehand.
+    pub fn large(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let trouble = Trouble::LARGE[(seed % Trouble::LARGE.len() as u64) as usize];
+        let count = rng.random_range(60..=120);
+        let chunks = if rng.random_bool(0.2) { 1 } else { rng.random_range(2..120) };
+        let mut world = Self::of(trouble, rng, (count, chunks), Some(HUBS));
+        if world.rng.random_bool(0.4) {
+            let all = ChunkSet::full(world.manifest.count());
+            for node in (0..count).filter(|node| node % 37 == 5) {
+                (world.nodes[node].manifest, world.nodes[node].held) = (true, all.clone());
+            }
+            // These have met before anybody asks, so nothing may cross that a node at the rim holds.
+            for event in world.events.values_mut() {
+                if let Event::Want(node) = event {
+                    *event = Event::WantLater(*node);
+                }
+            }
+            world.report.seeded = true;
+        }
+        world
+    }
+
+    fn of(trouble: Trouble, mut rng: StdRng, (count, chunks): (usize, usize), hubs: Option<usize>) -> Self {
         let now = Instant::now();
-        let some = trouble != Trouble::Crawl && rng.random_bool(0.3);
+        let some = trouble != Trouble::Crawl && hubs.is_none() && rng.random_bool(0.3);
         let leeches = if some { rng.random_range(0.1..0.8) } else { 0.0 };
         let nodes: Vec<Node> = (0..count)
             .map(|_| (NodeId::from_bytes(rng.random()), rng.random_bool(leeches)))
@@ -185,6 +231,9 @@ impl World {
                 drift: 1.0,
                 blind_to: BTreeSet::new(),
                 links: BTreeMap::new(),
+                hubs: BTreeSet::new(),
+                shape_due: None,
+                called: 0,
                 runs: BTreeMap::new(),
                 tick_at: None,
             })
@@ -199,6 +248,8 @@ impl World {
             leeches: nodes.iter().filter(|node| node.leech).count() as u64,
             leeched: 0,
             longest_ms: 0,
+            messages: 0,
+            seeded: false,
             violations: Vec::new(),
         };
         let mut world = Self {
@@ -216,11 +267,16 @@ impl World {
             last_trouble: now,
             died: 0,
             outage: Duration::ZERO,
+            hubs,
             report,
             trace: false,
         };
         world.plan();
         world
+    }
+
+    pub(crate) fn is_large(&self) -> bool {
+        self.hubs.is_some()
     }
 
     pub(crate) fn random_ms(&mut self, range: std::ops::Range<u64>) -> Duration {
@@ -256,6 +312,7 @@ impl World {
                 event,
                 Event::Start(_)
                     | Event::Want(_)
+                    | Event::WantLater(_)
                     | Event::Kill(_)
                     | Event::Split(_)
                     | Event::Heal
@@ -284,6 +341,10 @@ impl World {
         }
         self.report.repeated = self.crossed.iter().map(|&times| times.saturating_sub(1)).sum();
         let allowed = self.may_repeat();
+        let untroubled = matches!(self.trouble, Trouble::None | Trouble::Clients);
+        if self.report.seeded && untroubled && self.crossed.iter().any(|&times| times > 0) {
+            self.violation("chunks crossed the WAN that nodes at the rim held".into());
+        }
         if self.report.repeated > allowed {
             self.violation(format!("{} chunks crossed the WAN again, {allowed} may", self.report.repeated));
         }
@@ -305,6 +366,7 @@ impl World {
         match event {
             Event::Start(node) => self.start_node(node),
             Event::Connect(a, b) => self.connect(a, b),
+            Event::Shape(node) => self.shape(node),
             Event::Disconnect(a, b) => self.disconnect(a, b),
             Event::Deliver { to, life, input } => {
                 // News of a death that comes after the rebirth is no news.
@@ -340,6 +402,7 @@ impl World {
                     self.feed(node, Input::Want { blob, manifest, background: false });
                 }
             }
+            Event::WantLater(node) => self.at(MS * 5000, Event::Want(node)),
             Event::Unwant(node) => {
                 self.nodes[node].wanted = None;
                 self.feed(node, Input::Unwant { blob: self.manifest.blob() });
@@ -451,10 +514,61 @@ impl World {
         let config = Config { weight: it.weight, shares: !it.leech, ..Config::default() };
         let clock = self.clock(node);
         self.nodes[node].coordinator = Some(Coordinator::new(clock, id, config));
+        self.nodes[node].hubs.clear();
+        if self.hubs.is_some() {
+            return self.reshape(2..250);
+        }
         (0..self.nodes.len()).filter(|&other| other != node).for_each(|other| self.link(node, other));
     }
 
+    /// In a large site everybody learns of its hubs, each at its own time.
+    fn reshape(&mut self, after: std::ops::Range<u64>) {
+        if self.hubs.is_none() {
+            return;
+        }
+        for node in 0..self.nodes.len() {
+            let after = self.random_ms(after.clone());
+            let at = self.now + after;
+            if self.nodes[node].shape_due.is_none_or(|due| due > at) {
+                self.nodes[node].shape_due = Some(at);
+                self.at(after, Event::Shape(node));
+            }
+        }
+    }
+
+    fn shape(&mut self, node: usize) {
+        if self.nodes[node].shape_due.is_some_and(|due| due <= self.now) {
+            self.nodes[node].shape_due = None;
+        }
+        let Some(places) = self.hubs.filter(|_| self.nodes[node].coordinator.is_some()) else { return };
+        let live = (0..self.nodes.len()).filter(|&other| self.reachable(node, other));
+        let hubs = hubs::choose(live.map(|other| (self.nodes[other].id, true)), places).hubs;
+        let before = std::mem::replace(&mut self.nodes[node].hubs, hubs.clone());
+        let me = self.nodes[node].id;
+        self.feed(node, Input::Weight { weight: if hubs.contains(&me) { 100 } else { 0 } });
+        for other in self.nodes[node].links.keys().copied().collect::<Vec<_>>() {
+            let id = self.nodes[other].id;
+            if before.contains(&id) != hubs.contains(&id) {
+                let weight = self.weight(node, other);
+                self.feed(node, Input::Joined { node: id, weight });
+            }
+        }
+        let places = (0..self.nodes.len()).filter(|&it| hubs.contains(&self.nodes[it].id));
+        for hub in places.filter(|&hub| hub != node).collect::<Vec<_>>() {
+            self.link(node, hub);
+        }
+    }
+
+    /// What a node takes another's weight for.
+    fn weight(&self, node: usize, other: usize) -> u32 {
+        let hub = self.hubs.is_none() || self.nodes[node].hubs.contains(&self.nodes[other].id);
+        if hub { self.nodes[other].weight } else { 0 }
+    }
+
     fn link_all(&mut self) {
+        if self.hubs.is_some() {
+            return self.reshape(2..250);
+        }
         for a in 0..self.nodes.len() {
             for b in 0..a {
                 self.link(a, b);
@@ -479,7 +593,7 @@ impl World {
                 let node = self.nodes[y].id;
                 self.feed(x, Input::Left { node });
                 // An introduction comes before all else on its stream, so nobody hears a stranger.
-                let weight = self.nodes[y].weight;
+                let weight = self.weight(x, y);
                 self.feed(x, Input::Joined { node, weight });
             }
         }
@@ -534,6 +648,7 @@ impl World {
             let life = self.nodes[other].life;
             self.at(after, Event::Deliver { to: other, life, input: Input::Left { node: id } });
         }
+        if silent { self.reshape(3500..4000) } else { self.reshape(10..300) }
     }
 
     /// How many chunks no other living node holds.
@@ -559,6 +674,7 @@ impl World {
                 }
             }
         }
+        self.reshape(3500..4000);
     }
 
     /// Hands a node an input and carries out what it wants done.
@@ -623,6 +739,20 @@ impl World {
                 let after = if from.is_some() { self.random_ms(1..5) } else { self.random_ms(40..90) };
                 self.deliver(node, after, Input::Manifest { blob, result });
             }
+            Effect::Connect { nodes } => {
+                self.nodes[node].called += nodes.len();
+                if self.nodes[node].called > CALLS {
+                    self.violation(format!("node {node} asked for {} links", self.nodes[node].called));
+                }
+                for other in nodes {
+                    let other = self.index(other);
+                    // Some addresses are out of date.
+                    if self.rng.random_bool(0.9) {
+                        let after = self.random_ms(20..250);
+                        self.at(after, Event::Connect(node, other));
+                    }
+                }
+            }
             Effect::FetchWan { run, chunks, .. } => self.fetch_wan(node, run, chunks),
             Effect::StopWan { .. } => self.nodes[node].runs.clear(),
             Effect::FetchPeer { batch, source, chunks, .. } => {
@@ -651,12 +781,16 @@ impl World {
                     self.nodes[node].done = true;
                 }
             }
-            Effect::Over { .. } => self.nodes[node].runs.clear(),
+            Effect::Over { .. } => {
+                self.nodes[node].called = 0;
+                self.nodes[node].runs.clear();
+            }
         }
     }
 
     fn post(&mut self, from: usize, to: NodeId, message: Message) {
         let to = self.index(to);
+        self.report.messages += 1;
         let rough = self.trouble == Trouble::Messages;
         if rough && self.rng.random_bool(0.03) {
             return;

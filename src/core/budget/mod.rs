@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::id::NodeId;
 use super::rank;
-use share::{BACKGROUND, share_out};
+use share::{Asker, BACKGROUND, share_out};
 pub use words::{Act, Rates, Word};
 
 /// A share is good for so long.
@@ -34,13 +34,6 @@ const IDLE: Duration = Duration::from_millis(700);
 /// Who has no share yet, or hears of no holder, may use this part.
 const SOLITARY: u64 = 16;
 const KEY: &[u8; 32] = b"branchline: holder of wan budget";
-
-#[derive(Debug, Clone, Copy)]
-struct Asker {
-    demand: Rates,
-    share: Rates,
-    heard: Instant,
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Member {
@@ -121,6 +114,13 @@ impl Budget {
     pub fn joined(&mut self, now: Instant, node: NodeId, limit: Option<u64>, may_hold: bool) {
         let before = self.limit();
         self.members.insert(node, Member { limit, may_hold });
+        self.look_for_holder(now, before);
+    }
+
+    /// Whether this node may hold the budget.
+    pub fn may_hold(&mut self, now: Instant, may_hold: bool) {
+        let before = self.limit();
+        self.mine.may_hold = may_hold;
         self.look_for_holder(now, before);
     }
 

@@ -1,12 +1,21 @@
 //! Who may use how much.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use super::{Asker, Rates};
+use super::Rates;
 use crate::core::id::NodeId;
 
 /// Background may always have this part of the limit.
 pub(super) const BACKGROUND: u64 = 20;
+
+/// Somebody that pulls.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker {
+    pub(super) demand: Rates,
+    pub(super) share: Rates,
+    pub(super) heard: Instant,
+}
 
 /// Everybody's share. What nobody asks for is headroom, in equal parts, so that who needs more may
 /// have it before it has asked.

@@ -67,13 +67,18 @@ impl Flight {
         }
     }
 
-    /// A batch has ended. Chunks that nobody seems to hold any more may have spread since the members
-    /// were asked.
+    /// A batch has ended.
     pub(super) fn on_peer_ended(&mut self, cx: &mut Context, batch: u64, end: BatchEnd) {
-        let leads = matches!(self.role, Role::Lead(_)) && end == BatchEnd::Failed;
-        let before = if leads { self.swarm.covered() } else { ChunkSet::new() };
+        let failed = end == BatchEnd::Failed && matches!(self.role, Role::Lead(_));
+        let before = if failed { self.swarm.covered() } else { ChunkSet::new() };
         self.swarm.batch_ended(cx.now, batch, end);
-        if leads && !before.difference(&self.swarm.covered()).is_empty() {
+        self.ask_for_lost(cx, &before);
+    }
+
+    /// A source is lost. What it alone was known to hold may have spread meanwhile, so a lead asks
+    /// before it pulls that; for the rest nobody has to be asked.
+    pub(super) fn ask_for_lost(&mut self, cx: &mut Context, held: &ChunkSet) {
+        if !held.is_empty() && !held.difference(&self.held).difference(&self.swarm.covered()).is_empty() {
             self.ask_again(cx);
         }
     }

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
+use super::crowd::{self, CALLS};
 use super::state::{Flight, Role};
-use super::{Failure, FailureKind, Sources, Step};
+use super::{Effect, Failure, FailureKind, Sources, Step};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::NodeId;
+use crate::core::swarm;
 
 /// A lead that is asked to be followed answers within this; half way it is asked again.
 const ANSWER: Duration = Duration::from_millis(1000);
@@ -60,6 +62,8 @@ pub struct Following {
     news_at: Option<Instant>,
     /// When chunks without a reachable source are asked of the lead.
     need_at: Instant,
+    /// How many follow.
+    crowd: usize,
 }
 
 impl Following {
@@ -75,7 +79,7 @@ impl Following {
     /// Notes what this node newly holds, to be told to the lead.
     pub(super) fn tell(&mut self, now: Instant, held: &ChunkSet) {
         self.news.union_with(held);
-        self.news_at.get_or_insert(now + NEWS_GAP);
+        self.news_at.get_or_insert(now + crowd::gap(NEWS_GAP, self.crowd));
     }
 }
 
@@ -92,6 +96,9 @@ impl Flight {
 
     pub(super) fn join(&mut self, cx: &mut Context, lead: NodeId) {
         let absent = !cx.is_member(&lead);
+        if absent && self.called.len() < 2 * CALLS && self.called.insert(lead) {
+            cx.act(Effect::Connect { nodes: vec![lead] });
+        }
         let again_at = (!absent).then_some(cx.now + ANSWER / 2);
         self.role = Role::Joining(Joining { lead, absent, again_at, until: cx.now + ANSWER });
         if !absent {
@@ -183,6 +190,7 @@ impl Flight {
         match &mut self.role {
             Role::Following(following) => {
                 following.heard = cx.now;
+                following.crowd = sources.crowd as usize;
                 if !sources.whole && sources.number > following.number + 1 {
                     // Something was lost on the way, or overtaken: ask anew, in a while.
                     following.refresh_at = following.refresh_at.min(cx.now + LOST);
@@ -201,28 +209,46 @@ impl Flight {
                     news: ChunkSet::new(),
                     news_at: None,
                     need_at: cx.now + NEED,
+                    crowd: sources.crowd as usize,
                 });
             }
         }
     }
 
     fn learn(&mut self, cx: &Context, sources: &Sources) {
-        let others = || sources.nodes.iter().filter(|(node, ..)| *node != cx.me && cx.is_member(node));
+        let others = || sources.nodes.iter().filter(|(node, ..)| *node != cx.me);
         if sources.whole {
             let keep: BTreeSet<NodeId> = others().map(|(node, ..)| *node).collect();
             self.swarm.retain(&keep);
         }
-        for (_, held, _) in sources.nodes.iter().filter(|(node, ..)| *node != cx.me) {
-            self.swarm.hear_of(held);
-        }
         for (node, held, follower) in others() {
-            if sources.whole {
+            self.swarm.hear_of(held);
+            if !cx.is_member(node) {
+                self.swarm.note_afar(*node, held, *follower, sources.whole);
+            } else if sources.whole {
                 self.swarm.set(cx.now, *node, held, *follower);
             } else {
                 self.swarm.add(cx.now, *node, held, *follower);
             }
         }
         sources.gone.iter().for_each(|node| self.swarm.remove(node));
+    }
+
+    /// Asks for connections to the nodes that it was told of and cannot talk to: each once.
+    ///
+    /// What the lead said of them is kept meanwhile, so nobody has to be asked anew when they come;
+    /// and they count as takers from the start, or all would fall upon the lead at once.
+    fn call(&mut self, cx: &mut Context) {
+        let shares = self.count() >= swarm::SHARED;
+        if self.called.len() >= CALLS || (!shares && self.swarm.out_of_reach(cx.now).is_empty()) {
+            return;
+        }
+        let afar = self.swarm.afar().filter(|node| !self.called.contains(node));
+        let nodes: Vec<NodeId> = afar.take(CALLS - self.called.len()).collect();
+        if !nodes.is_empty() {
+            self.called.extend(&nodes);
+            cx.act(Effect::Connect { nodes });
+        }
     }
 
     pub(super) fn joining_tick(&mut self, cx: &mut Context) {
@@ -273,6 +299,9 @@ impl Flight {
         let Some(lead) = self.lead() else { return };
         if matches!(&self.role, Role::Following(following) if following.lead_has_manifest) {
             self.fetch_manifest(cx, Some(lead));
+        }
+        if !complete {
+            self.call(cx);
         }
         if let Role::Following(following) = &mut self.role
             && (complete || following.news_at.is_some_and(|at| at <= cx.now))

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::asking::Asking;
 use super::context::Context;
+use super::crowd::{self, Crowd};
 use super::speed::Speed;
 use super::state::{Flight, Role};
 use super::wan::retry_after;
@@ -12,9 +13,10 @@ use super::{Effect, Failure, FailureKind, Step, WanEnd};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::NodeId;
 
-/// News wait so long for company, and longer with many followers.
+/// News wait so long for company, and longer with more followers, up to [`SOME`].
 const NEWS_GAP: Duration = Duration::from_millis(10);
 const NEWS_GAP_PER_FOLLOWER: Duration = Duration::from_millis(1);
+const SOME: u32 = 20;
 /// A lead says that it lives this often.
 pub(super) const BEAT: Duration = Duration::from_millis(500);
 /// Without a WAN byte for so long, a lease may be taken over.
@@ -27,8 +29,12 @@ const CORRUPT: u32 = 3;
 /// The state of a lead.
 #[derive(Debug)]
 pub struct Lead {
+    pub(super) began: Instant,
     pub(super) asking: Option<Asking>,
     pub(super) followers: BTreeMap<NodeId, Told>,
+    pub(super) crowd: Crowd,
+    /// Somebody waits for its first news.
+    pub(super) answers: bool,
     pub(super) news: BTreeMap<NodeId, ChunkSet>,
     pub(super) gone: Vec<NodeId>,
     pub(super) news_at: Option<Instant>,
@@ -70,8 +76,11 @@ pub(super) struct Asks {
 impl Lead {
     fn new(now: Instant, members: impl Iterator<Item = NodeId>, best: u64) -> Self {
         Self {
+            began: now,
             asking: Some(Asking::new(now, members)),
             followers: BTreeMap::new(),
+            crowd: Crowd::default(),
+            answers: false,
             news: BTreeMap::new(),
             gone: Vec::new(),
             news_at: None,
@@ -128,6 +137,7 @@ impl Lead {
             asking.unanswered.remove(&node);
         }
         self.followers.remove(&node);
+        self.crowd.forget(&node);
         self.with_manifest.remove(&node);
         self.news.remove(&node);
         self.gone.push(node);
@@ -142,7 +152,8 @@ impl Lead {
     }
 
     fn news_soon(&mut self, now: Instant) {
-        let gap = NEWS_GAP + NEWS_GAP_PER_FOLLOWER * self.followers.len() as u32;
+        let some = NEWS_GAP + NEWS_GAP_PER_FOLLOWER * (self.followers.len() as u32).min(SOME);
+        let gap = crowd::gap(some, self.followers.len());
         self.news_at.get_or_insert(now + gap);
     }
 
@@ -205,6 +216,7 @@ impl Flight {
         let expected = *cx.wan_best >> (self.term - 1).min(63);
         let mut lead = Lead::new(cx.now, cx.members.keys().copied(), expected);
         lead.tell(cx.now, cx.me, &self.held);
+        self.swarm.forget_afar();
         // What the swarm knows stays true for its sources; those who follow will say so again.
         self.role = Role::Lead(Box::new(lead));
         for &node in cx.members.keys() {
@@ -241,11 +253,9 @@ impl Flight {
             lead.with_manifest.insert(from);
         }
         let told = Told { background: asks.background, ..Told::default() };
-        let new = lead.followers.insert(from, told).is_none();
+        lead.answers |= lead.followers.insert(from, told).is_none();
+        lead.crowd.enter(from);
         lead.tell(cx.now, from, &held);
-        if new {
-            lead.news_at = Some(cx.now); // its first news are the answer
-        }
         self.swarm.add(cx.now, from, &held, true);
     }
 
@@ -266,6 +276,7 @@ impl Flight {
     pub(super) fn on_leave(&mut self, cx: &mut Context, from: NodeId, complete: bool) {
         let Role::Lead(lead) = &mut self.role else { return };
         lead.followers.remove(&from);
+        lead.crowd.leave(&from);
         let held = match &self.manifest {
             Some(manifest) if complete => ChunkSet::full(manifest.count()),
             _ => ChunkSet::new(),
@@ -277,6 +288,9 @@ impl Flight {
     // ---- moving on -------------------------------------------------------------------
 
     pub(super) fn lead_advance(&mut self, cx: &mut Context) {
+        if self.hand_over(cx) {
+            return;
+        }
         self.finish_asking(cx);
         let Role::Lead(lead) = &self.role else { return };
         if lead.followers.is_empty() && !self.wanted {
@@ -295,7 +309,7 @@ impl Flight {
         // A WAN that crawls, or gives nothing: another node's may be fine.
         if !lead.is_asking() && (stalled >= self.patience() || lead.speed.crawls(cx.now)) {
             self.note_overdue(cx);
-            self.hand_over(cx);
+            self.step_aside(cx);
         }
         let Role::Lead(lead) = &self.role else { return };
         if !lead.is_asking() {

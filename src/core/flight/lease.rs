@@ -1,5 +1,7 @@
 //! Whose lease it is, where two nodes claim it.
 
+use std::time::Duration;
+
 use super::context::Context;
 use super::follow::SUSPECT;
 use super::lead::STALLED;
@@ -8,7 +10,33 @@ use super::{Effect, Holding, Step};
 use crate::core::id::NodeId;
 use crate::core::ledger::WanReason;
 
+/// A lead that should not be one leads for so long at least: two nodes that take each other for the
+/// hub would hand the lease to and fro at the speed of light. Its questions wake it by then.
+const HOLD: Duration = Duration::from_millis(200);
+
 impl Flight {
+    /// To whom the lease should go, if this node should not lead while another can: in a large site
+    /// only hubs are connected to all, and two leads at its rim would never hear of each other.
+    pub(super) fn heir(&self, cx: &Context) -> Option<NodeId> {
+        let Role::Lead(lead) = &self.role else { return None };
+        if cx.config.weight > 0 || cx.now < lead.began + HOLD {
+            return None;
+        }
+        let best = cx.best(&self.blob, |node| !self.is_suspect(cx.now, node));
+        (cx.weight(&best) > 0).then_some(best)
+    }
+
+    /// Hands the lease over as soon as what is under way has come: nothing crosses twice for it.
+    pub(super) fn hand_over(&mut self, cx: &mut Context) -> bool {
+        let heir = self.heir(cx);
+        let idle = matches!(&self.role, Role::Lead(lead) if lead.runs.is_empty());
+        if let Some(heir) = heir.filter(|_| idle) {
+            self.yield_to(cx, heir);
+            return true;
+        }
+        false
+    }
+
     /// Stops leading at once and follows another.
     pub(super) fn yield_to(&mut self, cx: &mut Context, other: NodeId) {
         self.hand_to(cx, other, false);
@@ -16,7 +44,7 @@ impl Flight {
 
     /// A lead whose WAN gives nothing, or little, has the next in rank try, whose WAN may be fine.
     /// Who comes next does not hand it back: it has a pace of its own to fall short of.
-    pub(super) fn hand_over(&mut self, cx: &mut Context) {
+    pub(super) fn step_aside(&mut self, cx: &mut Context) {
         let next = cx.next_best(&self.blob, |node| !self.is_suspect(cx.now, node));
         if let Some(next) = next {
             self.hand_to(cx, next, true);

@@ -112,6 +112,8 @@ pub struct Sources {
     pub unfit: bool,
     /// The whole blob, if it is small.
     pub small: Option<Box<Small>>,
+    /// How many follow: the more, the more seldom each says what it holds.
+    pub crowd: u32,
 }
 
 /// A small blob, carried inline: on a LAN the round trips for it cost more than its bytes.
@@ -206,6 +208,7 @@ impl From<&Sources> for proto::Sources {
                 .small
                 .as_ref()
                 .map(|it| proto::Small { manifest: it.manifest.clone(), content: it.content.clone() }),
+            crowd: sources.crowd,
         }
     }
 }
@@ -272,6 +275,7 @@ impl Sources {
                 .filter(|text: &String| !text.is_empty()),
             unfit: sources.unfit,
             small: sources.small.map(|it| Box::new(Small { manifest: it.manifest, content: it.content })),
+            crowd: sources.crowd,
         })
     }
 }
@@ -318,6 +322,7 @@ mod tests {
                     manifest: Bytes::from_static(b"m"),
                     content: Bytes::from_static(b"c"),
                 })),
+                crowd: 30,
             }),
             Step::Have(held.clone()),
             Step::Need(held),

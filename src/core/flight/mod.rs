@@ -16,6 +16,7 @@
 
 mod asking;
 mod context;
+mod crowd;
 pub mod follow;
 pub mod lead;
 mod lease;

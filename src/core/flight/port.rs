@@ -160,6 +160,12 @@ pub enum Effect {
         /// What.
         message: Message,
     },
+    /// Connect to nodes of the site, if that can be done: [`Input::Joined`] follows for each that was
+    /// reached, and nothing for the others.
+    Connect {
+        /// Whom.
+        nodes: Vec<NodeId>,
+    },
     /// Get the manifest and open the blob in the store. Answer: [`Input::Manifest`].
     FetchManifest {
         /// Whose.

@@ -22,6 +22,9 @@ impl Flight {
 
     /// Asks the origin for what no member holds.
     pub(super) fn pull(&mut self, cx: &mut Context) {
+        if self.heir(cx).is_some() {
+            return; // it pulls the rest
+        }
         let (Some(manifest), Role::Lead(lead)) = (self.manifest.clone(), &mut self.role) else { return };
         if lead.retry_at.is_some_and(|at| at > cx.now) {
             return;

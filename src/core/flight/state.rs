@@ -3,7 +3,7 @@
 //! The role is in exactly one place, [`Flight::role`]; what leads do stands in [`super::lead`],
 //! what followers do in [`super::follow`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,8 @@ pub(super) struct Flight {
     pub(super) pulled: ChunkSet,
     /// What the lead was pulling when last heard of.
     pub(super) inherited: ChunkSet,
+    /// Nodes to which a connection was asked for.
+    pub(super) called: BTreeSet<NodeId>,
     pub(super) over: bool,
 }
 
@@ -88,6 +90,7 @@ impl Flight {
             swarm: Swarm::default(),
             pulled: ChunkSet::new(),
             inherited: ChunkSet::new(),
+            called: BTreeSet::new(),
             over: false,
         }
     }
@@ -165,6 +168,7 @@ impl Flight {
     }
 
     pub(super) fn on_joined(&mut self, cx: &mut Context, node: NodeId) {
+        self.swarm.meet(cx.now, node);
         match &mut self.role {
             Role::Lead(lead) => {
                 lead.asks(cx.now, node);
@@ -177,13 +181,11 @@ impl Flight {
     }
 
     pub(super) fn on_left(&mut self, cx: &mut Context, node: NodeId) {
-        let held = self.swarm.held_by(&node).is_some_and(|held| !held.is_empty());
+        let held = self.swarm.held_by(&node).cloned().unwrap_or_default();
         self.swarm.remove(&node);
         if let Role::Lead(lead) = &mut self.role {
             lead.forget(cx.now, node);
-            if held {
-                self.ask_again(cx); // what it held may have spread meanwhile
-            }
+            self.ask_for_lost(cx, &held);
         } else if self.lead() == Some(node) {
             self.seek_lead(cx);
         }

@@ -13,6 +13,7 @@
 //!
 //! What a client reads next comes in order; beyond that window the rarest comes first.
 
+mod afar;
 mod batch;
 mod pick;
 mod source;
@@ -25,13 +26,15 @@ use super::id::NodeId;
 
 use batch::Batch;
 pub use batch::BatchEnd;
-pub use pick::{Pick, View};
+pub use pick::{Pick, SHARED, View};
 use source::Source;
 
 /// The sources of one blob, and what was asked of them.
 #[derive(Debug, Default)]
 pub struct Swarm {
     sources: BTreeMap<NodeId, Source>,
+    /// Nodes that were told of, and cannot be talked to: what they hold, and whether they follow.
+    afar: BTreeMap<NodeId, (ChunkSet, bool)>,
     batches: BTreeMap<u64, Batch>,
     asked: ChunkSet,
     last_batch: u64,
@@ -88,12 +91,14 @@ impl Swarm {
         let held = self.sources.get(node).map(|source| source.held.clone()).unwrap_or_default();
         self.lose(node, &held);
         self.sources.remove(node);
+        self.afar.remove(node);
     }
 
     /// Forgets every source but these.
     pub fn retain(&mut self, keep: &BTreeSet<NodeId>) {
         let gone: Vec<NodeId> = self.sources.keys().filter(|node| !keep.contains(node)).copied().collect();
         gone.iter().for_each(|node| self.remove(node));
+        self.afar.retain(|node, _| keep.contains(node));
     }
 
     /// All that some source holds.

@@ -20,6 +20,8 @@ const SMALLEST: u64 = 64 << 10;
 const LARGEST: u64 = 4 << 20;
 /// How long others wait for a chunk's first taker before they ask the lead themselves.
 pub(super) const PATIENCE: Duration = Duration::from_millis(400);
+/// A blob of fewer chunks is not shared out: all take it from the lead.
+pub const SHARED: u32 = 8;
 /// What a client reads next comes in order: so many bytes from where it is.
 const WINDOW: u64 = 8 << 20;
 /// Beyond the window, the rarest of so many chunks is looked for.
@@ -88,8 +90,9 @@ impl Swarm {
     }
 
     fn takers(&self, view: View<'_>) -> Vec<NodeId> {
-        let others = self.sources.iter().filter(|(_, source)| source.follower).map(|(node, _)| *node);
-        let takers: BTreeSet<NodeId> = others.chain(view.shares.then_some(view.me)).collect();
+        let near = self.sources.iter().filter(|(_, source)| source.follower).map(|(node, _)| *node);
+        let afar = self.afar.iter().filter(|(_, (_, follower))| *follower).map(|(node, _)| *node);
+        let takers: BTreeSet<NodeId> = near.chain(afar).chain(view.shares.then_some(view.me)).collect();
         takers.into_iter().collect()
     }
 
@@ -191,7 +194,7 @@ impl Swarm {
         chunk: u32,
     ) -> Option<Instant> {
         let alone = takers.iter().all(|taker| *taker == view.me);
-        if Some(node) != view.lead || alone || view.manifest.count() < 8 {
+        if Some(node) != view.lead || alone || view.manifest.count() < SHARED {
             return None;
         }
         let until = *self.told.get(&chunk)? + PATIENCE;
