@@ -348,6 +348,11 @@ impl World {
         if self.report.repeated > allowed {
             self.violation(format!("{} chunks crossed the WAN again, {allowed} may", self.report.repeated));
         }
+        // They are to agree, not to argue.
+        let allowed = self.report.nodes * (400 + 4 * self.report.chunks);
+        if self.report.messages > allowed {
+            self.violation(format!("{} messages, {allowed} may be", self.report.messages));
+        }
         let allowed = self.may_wait().as_millis() as u64;
         if self.report.longest_ms > allowed {
             self.violation(format!("a client waited {} ms, {allowed} may be", self.report.longest_ms));

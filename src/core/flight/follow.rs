@@ -29,10 +29,35 @@ const NEWS_GAP: Duration = Duration::from_millis(15);
 pub(super) const SUSPECT: Duration = Duration::from_secs(10);
 /// A lead without WAN bytes that has not handed over so long after it should have is left.
 const OVERDUE: Duration = Duration::from_millis(500);
+/// So many nodes in a row are asked at once; then a pause comes before each, and doubles.
+const FREE_JOINS: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(300);
 /// After so many redirects in a row a node leads by itself.
 const REDIRECTS: u32 = 6;
 /// A chunk that no reachable source holds for so long is asked of the lead.
 const NEED: Duration = Duration::from_secs(2);
+
+/// How often in a row it was sent elsewhere. While nodes do not yet see the same site they may send
+/// each other in circles; going ever slower gives them time to see it.
+#[derive(Debug, Default)]
+pub(super) struct Haste {
+    joins: u32,
+    last: Option<Instant>,
+}
+
+impl Haste {
+    /// How long to wait before the next node is asked to lead.
+    fn pause(&mut self, now: Instant) -> Duration {
+        let again = self.last.is_some_and(|last| now < last + 2 * LONGEST_PAUSE);
+        self.joins = if again { self.joins + 1 } else { 0 };
+        self.last = Some(now);
+        match self.joins.checked_sub(FREE_JOINS) {
+            None => Duration::ZERO,
+            Some(more) => (PAUSE * 2u32.pow(more.min(5))).min(LONGEST_PAUSE),
+        }
+    }
+}
 
 /// Waiting for a lead's first news.
 #[derive(Debug)]
@@ -99,9 +124,11 @@ impl Flight {
         if absent && self.called.len() < 2 * CALLS && self.called.insert(lead) {
             cx.act(Effect::Connect { nodes: vec![lead] });
         }
-        let again_at = (!absent).then_some(cx.now + ANSWER / 2);
-        self.role = Role::Joining(Joining { lead, absent, again_at, until: cx.now + ANSWER });
-        if !absent {
+        let pause = self.haste.pause(cx.now);
+        let again = if pause.is_zero() { ANSWER / 2 } else { pause };
+        let again_at = (!absent).then_some(cx.now + again);
+        self.role = Role::Joining(Joining { lead, absent, again_at, until: cx.now + pause + ANSWER });
+        if !absent && pause.is_zero() {
             self.ask_to_follow(cx, lead);
         }
     }

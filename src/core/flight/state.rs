@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use super::follow::{Following, Joining};
+use super::follow::{Following, Haste, Joining};
 use super::lead::{Asks, Lead, STALLED};
 use super::{Effect, Failure, FailureKind, Holding, Shelf, Step, WanEnd};
 use crate::core::chunkset::ChunkSet;
@@ -54,6 +54,7 @@ pub(super) struct Flight {
     pub(super) role: Role,
     pub(super) term: u64,
     pub(super) redirects: u32,
+    pub(super) haste: Haste,
     pub(super) suspects: BTreeMap<NodeId, Instant>,
     pub(super) swarm: Swarm,
     /// What this node pulled over the WAN in this flight.
@@ -86,6 +87,7 @@ impl Flight {
             role: Role::New,
             term: 0,
             redirects: 0,
+            haste: Haste::default(),
             suspects: BTreeMap::new(),
             swarm: Swarm::default(),
             pulled: ChunkSet::new(),
