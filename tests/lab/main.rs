@@ -1,6 +1,6 @@
 //! A site of real hosts: network namespaces with their own addresses, a shaped WAN, a shaped LAN.
 //!
-//! Each test is a scenario of `scenarios.py`, which builds the lab, plays, and checks what clients
+//! Each test is a scenario of `scenarios.py` or `rough.py`, which builds the lab, plays, and checks what clients
 //! got, what the router counted and what the ledger says. They need root, `iproute2`, `curl` and
 //! Python; without, each says by name that it was skipped. `BRANCHLINE_LAB=required` makes that a
 //! failure.
@@ -29,6 +29,15 @@ fn missing() -> Option<String> {
 }
 
 fn scenario(name: &str) {
+    play("scenarios.py", name, &[]);
+}
+
+/// One of `rough.py`, with a package small enough for two cores in CI.
+fn rough(name: &str, size: &str) {
+    play("rough.py", name, &["--size", size]);
+}
+
+fn play(script: &str, name: &str, options: &[&str]) {
     let _one = LAB.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(why) = missing() {
         assert!(std::env::var_os("BRANCHLINE_LAB").is_none(), "{name} was skipped: {why}");
@@ -36,9 +45,10 @@ fn scenario(name: &str) {
         writeln!(std::io::stderr(), "skipped on this machine: lab scenario {name}: {why}").ok();
         return;
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/scenarios.py");
+    let script = format!("{}/tests/lab/{script}", env!("CARGO_MANIFEST_DIR"));
     let output = Command::new("python3")
-        .args([script, name])
+        .args([&script, name])
+        .args(options)
         .env("BRANCHLINE", env!("CARGO_BIN_EXE_branchline"))
         .env("LAB_NAME", "test")
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -87,4 +97,44 @@ fn a_client_host_is_cut_off_and_comes_back() {
 #[test]
 fn two_subnets_without_multicast_share_by_one_seed() {
     scenario("subnets");
+}
+
+#[test]
+fn two_leads_in_a_row_are_killed() {
+    rough("kill_twice", "40000000");
+}
+
+#[test]
+fn the_site_is_cut_in_two_for_ten_seconds() {
+    rough("partition10", "70000000");
+}
+
+#[test]
+fn the_leads_wan_alone_is_cut() {
+    rough("lead_wan_cut", "40000000");
+}
+
+#[test]
+fn the_lead_stands_still_for_eight_seconds() {
+    rough("lead_hangs", "40000000");
+}
+
+#[test]
+fn a_laptop_comes_back_with_another_address() {
+    rough("laptop_moves", "40000000");
+}
+
+#[test]
+fn twenty_machines_are_switched_on_at_once() {
+    rough("boot_storm", "5000000");
+}
+
+#[test]
+fn the_leads_disk_fills() {
+    rough("disk_fills_lead", "40000000");
+}
+
+#[test]
+fn four_leads_keep_to_one_wan_limit() {
+    rough("wan_budget", "24000000");
 }

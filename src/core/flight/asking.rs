@@ -115,7 +115,7 @@ impl Flight {
         }
         let Some(asking) = &mut lead.asking else {
             if incumbent == Some(from) {
-                self.two_leads(cx, from, &holding, stalled);
+                self.two_leads(cx, from, stalled);
             }
             return;
         };

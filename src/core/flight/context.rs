@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
+use super::pulls::Pulls;
 use super::{Config, Effect, Message, Step};
 use crate::core::id::{BlobId, ManifestId, NodeId};
 use crate::core::rank;
@@ -16,6 +17,7 @@ pub(super) struct Context<'a> {
     pub(super) settled: bool,
     /// The best rate that a WAN of this site was seen to give, in bytes per second.
     pub(super) wan_best: &'a mut u64,
+    pub(super) pulls: &'a mut Pulls,
     pub(super) members: &'a BTreeMap<NodeId, u32>,
     pub(super) effects: &'a mut VecDeque<Effect>,
 }

@@ -6,9 +6,8 @@ use super::context::Context;
 use super::follow::SUSPECT;
 use super::lead::STALLED;
 use super::state::{Flight, Role};
-use super::{Effect, Holding, Step};
+use super::{Effect, Step};
 use crate::core::id::NodeId;
-use crate::core::ledger::WanReason;
 
 /// A lead that should not be one leads for so long at least: two nodes that take each other for the
 /// hub would hand the lease to and fro at the speed of light. Its questions wake it by then.
@@ -72,19 +71,11 @@ impl Flight {
 
     /// Two leads have met, after a partition or an outage: the better rank keeps the lease, unless
     /// its WAN gives nothing.
-    pub(super) fn two_leads(&mut self, cx: &mut Context, other: NodeId, holding: &Holding, stalled: bool) {
+    pub(super) fn two_leads(&mut self, cx: &mut Context, other: NodeId, stalled: bool) {
         let Role::Lead(lead) = &self.role else { return };
         let stuck = lead.stalled(cx.now) >= STALLED;
         let worse = if stuck == stalled { cx.outranks_me(&self.blob, &other) } else { stuck };
         let yields = worse || !cx.config.shares;
-        if self.term > holding.term || (self.term == holding.term && yields) {
-            let twice = self.pulled.intersection(&holding.held);
-            let bytes = self.manifest.as_ref().map_or(0, |manifest| manifest.bytes_of(twice.iter()));
-            if bytes > 0 {
-                cx.act(Effect::Duplicate { blob: self.blob, bytes, reason: WanReason::Partition });
-                self.pulled = self.pulled.difference(&twice);
-            }
-        }
         if yields {
             self.yield_to(cx, other);
         } else {

@@ -82,7 +82,7 @@ impl Flight {
     /// Nobody leads, as all have said. Before a leech pulls, it asks another to lead.
     pub(super) fn look_beyond_itself(&mut self, cx: &mut Context) {
         let best = cx.best(&self.blob, |node| !self.is_suspect(cx.now, node));
-        if best != cx.me && self.pulled.is_empty() && !self.is_complete() {
+        if best != cx.me && !self.pulls && !self.is_complete() {
             self.yield_to(cx, best);
         }
     }

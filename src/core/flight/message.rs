@@ -58,6 +58,8 @@ pub enum Step {
     Have(ChunkSet),
     /// From a follower: it cannot get these from the nodes that hold them.
     Need(ChunkSet),
+    /// To a node that has come: what the sender has pulled over the WAN.
+    Pulled(ChunkSet),
     /// From a lead, to whom may believe in another.
     Lease {
         /// Of the lease.
@@ -171,6 +173,7 @@ impl From<&Message> for proto::Flight {
             Step::Sources(sources) => Wire::Sources(sources.into()),
             Step::Have(held) => Wire::Have(proto::Have { held: runs(held) }),
             Step::Need(chunks) => Wire::Need(proto::Need { chunks: runs(chunks) }),
+            Step::Pulled(chunks) => Wire::Pulled(proto::Pulled { chunks: runs(chunks) }),
             Step::Lease { term } => Wire::Lease(proto::Lease { term: *term }),
             Step::Leave { complete } => Wire::Leave(proto::Leave { complete: *complete }),
         };
@@ -242,6 +245,7 @@ impl Message {
             Wire::Sources(sources) => Step::Sources(Sources::from_wire(sources)?),
             Wire::Have(have) => Step::Have(set(have.held)?),
             Wire::Need(need) => Step::Need(set(need.chunks)?),
+            Wire::Pulled(pulled) => Step::Pulled(set(pulled.chunks)?),
             Wire::Lease(lease) => Step::Lease { term: lease.term },
             Wire::Leave(leave) => Step::Leave { complete: leave.complete },
         };
@@ -325,7 +329,8 @@ mod tests {
                 crowd: 30,
             }),
             Step::Have(held.clone()),
-            Step::Need(held),
+            Step::Need(held.clone()),
+            Step::Pulled(held),
             Step::Lease { term: 9 },
             Step::Leave { complete: true },
         ];

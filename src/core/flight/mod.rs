@@ -25,6 +25,7 @@ pub mod message;
 mod news;
 mod port;
 mod pull;
+mod pulls;
 mod speed;
 mod state;
 mod view;
@@ -41,6 +42,7 @@ use super::manifest::Manifest;
 use context::Context;
 pub use message::{Holding, Message, Small, Sources, Step};
 pub use port::{Effect, Failure, FailureKind, Input, WanEnd};
+use pulls::Pulls;
 use state::Flight;
 pub use view::{FlightView, RoleView};
 
@@ -81,6 +83,7 @@ pub struct Coordinator {
     /// The best rate that a WAN of this site was seen to give, in bytes per second.
     wan_best: u64,
     members: BTreeMap<NodeId, u32>,
+    pulls: Pulls,
     /// The deadline as it was last told.
     due: Option<Instant>,
     flights: BTreeMap<BlobId, Flight>,
@@ -95,6 +98,7 @@ impl Coordinator {
             config,
             settled_at: now + config.settle,
             wan_best: 0,
+            pulls: Pulls::default(),
             due: None,
             members: BTreeMap::new(),
             flights: BTreeMap::new(),
@@ -147,6 +151,7 @@ impl Coordinator {
         match input {
             Input::Joined { node, weight } => {
                 if node != self.me && self.members.insert(node, weight).is_none() {
+                    self.effects.extend(self.pulls.tell(now, node));
                     self.each(now, |flight, cx| flight.on_joined(cx, node));
                 }
             }
@@ -211,6 +216,10 @@ impl Coordinator {
 
     fn on_message(&mut self, now: Instant, from: NodeId, message: Message, shelf: &dyn Shelf) {
         let Message { blob, manifest, step } = message;
+        if let Step::Pulled(pulled) = step {
+            self.effects.extend(self.pulls.compare(self.me, from, blob, &pulled));
+            return;
+        }
         let known = self.flights.get(&blob).map(|flight| flight.manifest_id);
         if known.is_some_and(|known| known != manifest) {
             return; // the same content laid out in another way: not the same flight
@@ -251,6 +260,7 @@ impl Coordinator {
             config: self.config,
             settled: now >= self.settled_at,
             wan_best: &mut self.wan_best,
+            pulls: &mut self.pulls,
             members: &self.members,
             effects: &mut self.effects,
         };

@@ -57,8 +57,8 @@ pub(super) struct Flight {
     pub(super) haste: Haste,
     pub(super) suspects: BTreeMap<NodeId, Instant>,
     pub(super) swarm: Swarm,
-    /// What this node pulled over the WAN in this flight.
-    pub(super) pulled: ChunkSet,
+    /// This node has pulled over the WAN in this flight.
+    pub(super) pulls: bool,
     /// What the lead was pulling when last heard of.
     pub(super) inherited: ChunkSet,
     /// Nodes to which a connection was asked for.
@@ -90,14 +90,12 @@ impl Flight {
             haste: Haste::default(),
             suspects: BTreeMap::new(),
             swarm: Swarm::default(),
-            pulled: ChunkSet::new(),
+            pulls: false,
             inherited: ChunkSet::new(),
             called: BTreeSet::new(),
             over: false,
         }
     }
-
-    // ---- what it knows ---------------------------------------------------------------
 
     pub(super) fn count(&self) -> u32 {
         self.manifest.as_ref().map_or(0, |manifest| manifest.count())
@@ -229,6 +227,7 @@ impl Flight {
             Step::Have(held) => self.on_have(cx, from, &held),
             Step::Need(chunks) => self.on_need(from, &chunks),
             Step::Lease { .. } => self.on_lease(cx, from),
+            Step::Pulled(_) => {} // of no flight: see the coordinator
             Step::Leave { complete } => self.on_leave(cx, from, complete),
         }
     }
@@ -290,8 +289,12 @@ impl Flight {
         }
         match &mut self.role {
             Role::Lead(lead) => {
-                let pulled = new.iter().filter(|&chunk| lead.stored(cx.now, chunk)).collect();
-                self.pulled.union_with(&pulled);
+                let pulled: ChunkSet = new.iter().filter(|&chunk| lead.stored(cx.now, chunk)).collect();
+                self.pulls |= !pulled.is_empty();
+                if let Some(manifest) = &self.manifest {
+                    // What a takeover repeats is booked as such.
+                    cx.pulls.add(cx.now, manifest, &pulled.difference(&self.inherited));
+                }
                 lead.tell(cx.now, cx.me, &new);
             }
             Role::Following(following) if cx.config.shares => following.tell(cx.now, &new),
