@@ -76,8 +76,13 @@ fn noise_on_disk_is_never_served_and_heals_from_neighbours() {
     wait_for("finished blobs", || agents.iter().all(|agent| agent.api("status")["store"]["complete"] == 1));
     stage.server = None;
     let blobs = stage.dir.path().join("state-1").join("blobs");
-    let mut blob = std::fs::read_dir(&blobs).expect("a folder").flatten().map(|entry| entry.path());
-    let blob = blob.find(|path| path.extension().is_some_and(|e| e == "blob")).expect("a blob");
+    let named = || {
+        let mut paths = std::fs::read_dir(&blobs).expect("a folder").flatten().map(|entry| entry.path());
+        paths.find(|path| path.extension().is_some_and(|e| e == "blob"))
+    };
+    // It is complete before it is durable, and gets its name then.
+    wait_for("a durable blob", || named().is_some());
+    let blob = named().expect("a blob");
     std::thread::sleep(std::time::Duration::from_millis(20));
     std::fs::write(&blob, noise("noise", content.len())).expect("writable");
     // The other asks it first, gets nothing wrong; its own client is served all the same.
