@@ -172,11 +172,15 @@ impl Site {
 
     // ---- what members are told -------------------------------------------------------
 
-    /// Tells a new member of the others, the best-ranked first.
+    /// Tells a new member of the others, the best-ranked first. In a large site whoever knows few has
+    /// nothing to tell: neighbours of one flight have met by way of the hubs.
     pub(super) fn introduce(&self, id: ConnectionId) {
         let Some(connection) = self.connections.get(&id) else { return };
-        let contacts = self.contacts(|peer| *peer != connection.peer);
         let members = 1 + self.connected().len() as u32;
+        if !self.shape.is_hub(&self.me) && members as usize <= hubs::MESH {
+            return;
+        }
+        let contacts = self.contacts(|peer| *peer != connection.peer);
         connection.control.try_send(control::encode_contacts(&contacts, members)).ok();
     }
 

@@ -56,6 +56,8 @@ struct Sink {
     draft: Option<tempfile::TempPath>,
     hasher: blake3::Hasher,
     written: u64,
+    /// One for all: each handle writes on a thread of its own, and two of them out of order.
+    stdout: tokio::io::Stdout,
 }
 
 impl Get {
@@ -203,14 +205,15 @@ impl Sink {
     async fn new(target: &std::path::Path) -> anyhow::Result<Self> {
         let hasher = blake3::Hasher::new();
         if target.as_os_str() == "-" {
-            return Ok(Self { file: None, draft: None, hasher, written: 0 });
+            return Ok(Self { file: None, draft: None, stdout: tokio::io::stdout(), hasher, written: 0 });
         }
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or_else(|| std::path::Path::new("."));
         let draft = tempfile::Builder::new().prefix(".branchline-").tempfile_in(folder);
         let draft = draft.with_context(|| format!("cannot write to {}", folder.display()))?;
         let (file, draft) = draft.into_parts();
-        Ok(Self { file: Some(File::from_std(file)), draft: Some(draft), hasher, written: 0 })
+        let file = Some(File::from_std(file));
+        Ok(Self { file, draft: Some(draft), stdout: tokio::io::stdout(), hasher, written: 0 })
     }
 
     /// Takes what a response brings.
@@ -221,14 +224,14 @@ impl Sink {
             self.hasher.update(&bytes);
             match &mut self.file {
                 Some(file) => file.write_all(&bytes).await.context("cannot write the file")?,
-                None => tokio::io::stdout().write_all(&bytes).await?,
+                None => self.stdout.write_all(&bytes).await?,
             }
             self.written += bytes.len() as u64;
             bar.set_position(self.written);
         }
         match &mut self.file {
             Some(file) => file.flush().await.context("cannot write the file"),
-            None => Ok(tokio::io::stdout().flush().await?),
+            None => Ok(self.stdout.flush().await?),
         }
     }
 
