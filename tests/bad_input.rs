@@ -181,7 +181,10 @@ fn a_publish_that_was_interrupted_resumes_and_is_never_half_there() {
     let receipt: serde_json::Value = serde_json::from_str(&succeed(&arguments)).expect("a receipt");
     let uploaded = receipt["uploaded"].as_u64().expect("a figure");
     assert!(uploaded < 40_000_000, "{uploaded} bytes were uploaded again");
-    assert!(agent.get("/packages/demo/1").body == content);
+    // A catalog that was the newest a moment ago is taken for the newest still.
+    wait_for("the package", || agent.get("/packages/demo/1").status == 200);
+    let answer = agent.get("/packages/demo/1");
+    assert!(answer.body == content, "{} bytes of {}", answer.body.len(), content.len());
     let again: serde_json::Value = serde_json::from_str(&succeed(&arguments)).expect("a receipt");
     assert_eq!(again["uploaded"], 0);
     std::fs::write(&file, b"other content").expect("room");

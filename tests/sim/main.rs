@@ -28,6 +28,11 @@ fn promises_hold_in_sites_larger_than_a_mesh() {
     play(runs() / LARGE_SHARE, World::large);
 }
 
+/// Where to begin, so that a long run can be cut into parts.
+fn first() -> u64 {
+    std::env::var("SIM_FIRST").ok().and_then(|first| first.parse().ok()).unwrap_or(0)
+}
+
 fn play(runs: u64, world: fn(u64) -> World) {
     if let Ok(seed) = std::env::var("SIM_SEED") {
         let seed = seed.parse().expect("SIM_SEED is a number");
@@ -41,7 +46,7 @@ fn play(runs: u64, world: fn(u64) -> World) {
         let handles: Vec<_> = (0..workers)
             .map(|worker| {
                 scope.spawn(move || {
-                    (worker..runs)
+                    (first() + worker..first() + runs)
                         .step_by(workers as usize)
                         .map(|seed| {
                             let start = std::time::Instant::now();

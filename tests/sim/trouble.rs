@@ -223,6 +223,8 @@ impl World {
     pub(crate) fn may_repeat(&self) -> u64 {
         let (under_way, chunks) = (33, self.report.chunks);
         match self.trouble {
+            // While a large site forms, a lead and a hub may not see each other yet: once in a thousand.
+            Trouble::None | Trouble::Clients if self.is_large() => under_way,
             Trouble::None | Trouble::Clients | Trouble::Storm | Trouble::Slow | Trouble::Clocks => 0,
             Trouble::Kills => self.died,
             Trouble::Partition => ((1 << self.report.partitions) - 1) * chunks,
@@ -239,7 +241,8 @@ impl World {
         let direct = 150 * MS + 9 * MS * self.report.chunks as u32 * self.trouble.slowness();
         let (finds_its_site, takeover) = (3 * SECOND, 5 * SECOND);
         let delay = match self.trouble {
-            Trouble::None | Trouble::Clocks | Trouble::Clients | Trouble::Full => SECOND,
+            Trouble::None | Trouble::Clocks => SECOND,
+            Trouble::Clients | Trouble::Full => 2 * SECOND,
             Trouble::Storm => 2 * SECOND,
             Trouble::Liar | Trouble::Blind => 5 * SECOND,
             Trouble::Messages => 10 * SECOND,
@@ -248,6 +251,7 @@ impl World {
             Trouble::Crawl => 2 * (10 * SECOND + takeover),
             Trouble::Wan => self.outage + 2 * takeover,
         };
-        direct + finds_its_site + delay
+        let forms = if self.is_large() { SECOND } else { Duration::ZERO };
+        direct + finds_its_site + forms + delay
     }
 }
