@@ -246,7 +246,7 @@ impl World {
             Trouble::Storm => 2 * SECOND,
             Trouble::Liar | Trouble::Blind => 5 * SECOND,
             Trouble::Messages => 10 * SECOND,
-            Trouble::Slow => SECOND + 40 * MS * self.report.chunks as u32,
+            Trouble::Slow => 2 * SECOND + 40 * MS * self.report.chunks as u32,
             Trouble::Kills | Trouble::Hang | Trouble::Laptop | Trouble::Partition => 2 * takeover,
             Trouble::Crawl => 2 * (10 * SECOND + takeover),
             Trouble::Wan => self.outage + 2 * takeover,

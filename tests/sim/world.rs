@@ -613,8 +613,8 @@ impl World {
         self.feed(node, Input::Weight { weight });
         let id = self.nodes[node].id;
         for other in self.nodes[node].links.keys().copied().collect::<Vec<_>>() {
-            let after = self.random_ms(1..30);
-            self.deliver(other, after, Input::Joined { node: id, weight });
+            // In the order in which they were said.
+            self.deliver(other, 15 * MS, Input::Joined { node: id, weight });
         }
     }
 

@@ -31,6 +31,8 @@ pub(super) const SUSPECT: Duration = Duration::from_secs(10);
 const OVERDUE: Duration = Duration::from_millis(500);
 /// So many nodes in a row are asked at once; then a pause comes before each, and doubles.
 const FREE_JOINS: u32 = 4;
+/// After so many in a row nobody will lead it.
+const VAIN_JOINS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(300);
 /// After so many redirects in a row a node leads by itself.
@@ -47,6 +49,11 @@ pub(super) struct Haste {
 }
 
 impl Haste {
+    /// It has been sent around for so long that there is no sense in it.
+    pub(super) fn is_in_vain(&self) -> bool {
+        self.joins > VAIN_JOINS
+    }
+
     /// How long to wait before the next node is asked to lead.
     fn pause(&mut self, now: Instant) -> Duration {
         let again = self.last.is_some_and(|last| now < last + 2 * LONGEST_PAUSE);

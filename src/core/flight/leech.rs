@@ -82,7 +82,8 @@ impl Flight {
     /// Nobody leads, as all have said. Before a leech pulls, it asks another to lead.
     pub(super) fn look_beyond_itself(&mut self, cx: &mut Context) {
         let best = cx.best(&self.blob, |node| !self.is_suspect(cx.now, node));
-        if best != cx.me && !self.pulls && !self.is_complete() {
+        // Those who could lead may not agree who does, and send it from one to the other.
+        if best != cx.me && !self.pulls && !self.is_complete() && !self.haste.is_in_vain() {
             self.yield_to(cx, best);
         }
     }
