@@ -239,7 +239,7 @@ impl World {
     /// as a direct download, and a delay that depends on what befell the others.
     pub(crate) fn may_wait(&self) -> Duration {
         let direct = 150 * MS + 9 * MS * self.report.chunks as u32 * self.trouble.slowness();
-        let (finds_its_site, takeover) = (3 * SECOND, 5 * SECOND);
+        let (finds_its_site, takeover) = (4 * SECOND, 5 * SECOND);
         let delay = match self.trouble {
             Trouble::None | Trouble::Clocks => SECOND,
             Trouble::Clients | Trouble::Full => 2 * SECOND,
