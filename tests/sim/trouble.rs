@@ -248,7 +248,7 @@ impl World {
             Trouble::Messages => 10 * SECOND,
             Trouble::Slow => 2 * SECOND + 40 * MS * self.report.chunks as u32,
             Trouble::Kills | Trouble::Hang | Trouble::Laptop | Trouble::Partition => 2 * takeover,
-            Trouble::Crawl => 2 * (10 * SECOND + takeover),
+            Trouble::Crawl => 3 * (10 * SECOND + takeover),
             Trouble::Wan => self.outage + 2 * takeover,
         };
         let forms = if self.is_large() { SECOND } else { Duration::ZERO };
