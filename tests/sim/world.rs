@@ -79,7 +79,7 @@ pub(crate) enum Event {
     /// A node stands still, as a machine that swaps or sleeps does.
     Freeze(usize),
     Thaw(usize),
-    /// What the origin sends to this node slows to a thirtieth.
+    /// What the origin sends to this node slows to a twentieth.
     Crawl(usize),
     /// A node's disk is full.
     Fill(usize),
@@ -926,7 +926,7 @@ impl World {
             self.nodes[node].runs.remove(&run);
             self.feed(node, Input::WanEnded { blob, run, end: WanEnd::Done });
         } else {
-            let slower = if self.nodes[node].crawls { 10 } else { 1 };
+            let slower = if self.nodes[node].crawls { 20 } else { 1 };
             let after = self.random_ms(5..40) * slower * self.trouble.slowness();
             self.at(after, Event::WanChunk { node, life, run });
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Over so long a rate is measured.
 const WINDOW: Duration = Duration::from_secs(2);
-/// In so many windows in a row it has to be slow.
+/// In so many windows more than not it has to be slow.
 const WINDOWS: u32 = 3;
 /// Slow is less than this part of the best that was seen: other flights that begin, and take their
 /// part of the link, do not count as a crawl.
@@ -43,7 +43,8 @@ impl Speed {
         }
         let rate = self.bytes as f64 / time.as_secs_f64();
         let slow = !self.held_back && rate < self.best * CRAWL;
-        self.slow = if slow { self.slow + 1 } else { 0 };
+        // A crawl has its better moments.
+        self.slow = if slow { (self.slow + 1).min(WINDOWS) } else { self.slow.saturating_sub(1) };
         self.best = rate.max(self.best * FADES);
         (self.since, self.bytes, self.held_back) = (now, 0, false);
     }
