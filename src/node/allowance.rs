@@ -133,18 +133,18 @@ impl Keeper {
     pub(super) fn joined(&mut self, node: NodeId, hello: &Hello, hub: bool) {
         let limit = hello.wan_limit.map(|limit| content(limit.0));
         self.budget.joined(Instant::now(), node, limit, hub && hello.weight > 0);
-        self.act();
+        self.look(); // it may have brought a limit, and something may be pulled already
     }
 
     /// Whether this node is a hub.
     pub(super) fn is_hub(&mut self, hub: bool) {
         self.budget.may_hold(Instant::now(), hub);
-        self.act();
+        self.look();
     }
 
     pub(super) fn left(&mut self, node: NodeId) {
         self.budget.left(Instant::now(), node);
-        self.act();
+        self.look();
     }
 
     pub(super) fn hear(&mut self, from: NodeId, word: Word) {

@@ -100,8 +100,8 @@ pub trait Blob: Send + Sync {
     fn held(&self) -> ChunkSet;
 
     /// Verifies consecutive chunks from `first` on and writes them to every place where the blob
-    /// repeats them; returns the places that were not filled before, in ascending order. Nothing is written if one of
-    /// the chunks is wrong.
+    /// repeats them; returns the places that were not filled before, in ascending order. Nothing is
+    /// written if one of the chunks is wrong.
     ///
     /// # Errors
     /// [`StoreError::NotHeld`] if `content` is not a whole number of chunks of this blob;

@@ -1,8 +1,8 @@
 //! A site of real hosts: network namespaces with their own addresses, a shaped WAN, a shaped LAN.
 //!
-//! Each test is a scenario of `scenarios.py` or `rough.py`, which builds the lab, plays, and checks what clients
-//! got, what the router counted and what the ledger says. They need root, `iproute2`, `curl` and
-//! Python; without, each says by name that it was skipped. `BRANCHLINE_LAB=required` makes that a
+//! Each test is a scenario of `scenarios.py` or `rough.py`, which builds the lab, plays, and checks
+//! what clients got, what the router counted and what the ledger says. They need root, `iproute2`,
+//! `curl` and Python; without, each says by name that it was skipped. `BRANCHLINE_LAB=required` makes that a
 //! failure.
 
 use std::io::Write;
@@ -137,4 +137,9 @@ fn the_leads_disk_fills() {
 #[test]
 fn four_leads_keep_to_one_wan_limit() {
     rough("wan_budget", "24000000");
+}
+
+#[test]
+fn a_wan_limit_that_comes_late_holds_and_can_be_used() {
+    rough("late_limit", "20000000");
 }

@@ -355,9 +355,31 @@ def wan_budget():
             expect(f"{what} within the limit and not far below", 19 <= rate <= 20, f"{rate:.2f} Mbit/s")
 
 
+def late_limit():
+    """A machine with a limit of 10 mbit comes while another, which has set none, is pulling."""
+    site = Site(2, wan="50mbit")
+    with site:
+        file = payload(site.dir / "demo", 20_000_000)
+        site.publish(file, "1")
+        early, late = site.hosts
+        site.start(early)
+        site.wait(lambda: site.ready(early), what=f"{early} ready")
+        process, _ = site.get(early, "1")
+        time.sleep(1)
+        site.start(late, "--wan-limit", "10mbit")
+        site.wait(lambda: site.api(early, "peers"), what="the two meet")
+        time.sleep(2)
+        before, start = lab.wan()[1][0], time.monotonic()
+        time.sleep(5)
+        rate = (lab.wan()[1][0] - before) * 8e-6 / (time.monotonic() - start)
+        expect("the limit holds, and can be used", 8.5 <= rate <= 10.3, f"{rate:.2f} Mbit/s")
+        assert process.wait(LIMIT) == 0, f"{early} failed"
+        same(site, [early], file)
+
+
 ALL = {play.__name__: play for play in (
     kill25, kill50, kill75, kill_twice, partition10, lead_wan_cut, lead_hangs, lead_crawls, laptop_moves,
-    boot_storm, slow_node, wan_budget, disk_full_lead, disk_fills_lead)}
+    boot_storm, slow_node, wan_budget, late_limit, disk_full_lead, disk_fills_lead)}
 
 
 def main():

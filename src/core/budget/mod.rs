@@ -7,11 +7,12 @@
 //! Foreground comes first; background has what is left, and a little at least.
 //!
 //! The sum of the shares is never more than the limit, but for a term after the holder was lost:
-//! the next one first listens for [`LISTEN`], while the old shares run on. A node that hears of no
+//! the next one first listens for a moment ([`holder`]), while the old shares run on. A node that hears of no
 //! holder goes on with half of its share each term, down to a sixteenth of the limit.
 //!
 //! The site's limit is the lowest that any live node has set.
 
+mod holder;
 mod share;
 mod words;
 
@@ -20,17 +21,13 @@ use std::time::{Duration, Instant};
 
 use super::id::NodeId;
 use super::rank;
-use share::{Asker, BACKGROUND, share_out};
+use share::{Asker, BACKGROUND};
 pub use words::{Act, Rates, Word};
 
 /// A share is good for so long.
 const TERM: Duration = Duration::from_millis(1500);
 /// Who pulls tells its demand this often.
 const ASK: Duration = Duration::from_millis(200);
-/// A new holder listens for so long before it shares out anything.
-const LISTEN: Duration = Duration::from_millis(300);
-/// Who has asked for nothing for so long pulls no more.
-const IDLE: Duration = Duration::from_millis(700);
 /// Who has no share yet, or hears of no holder, may use this part.
 const SOLITARY: u64 = 16;
 const KEY: &[u8; 32] = b"branchline: holder of wan budget";
@@ -209,37 +206,6 @@ impl Budget {
             self.on_ask(now, self.me, demand, share);
         } else {
             self.acts.push_back(Act::Say { to: self.holder, word: Word::Ask { demand, share } });
-        }
-    }
-
-    fn on_ask(&mut self, now: Instant, from: NodeId, demand: Rates, share: Rates) {
-        let Some(limit) = self.limit() else { return };
-        let known = self.askers.insert(from, Asker { demand, share, heard: now });
-        self.askers.retain(|_, asker| now.saturating_duration_since(asker.heard) < IDLE);
-        if demand.sum() == 0 {
-            self.askers.remove(&from);
-        }
-        // While it listens, everybody goes on with what the holder before granted.
-        if self.holder != self.me || (!self.members.is_empty() && now < self.since + LISTEN) {
-            return;
-        }
-        let shares = share_out(limit, &self.askers);
-        for (node, share) in shares {
-            let Some(asker) = self.askers.get_mut(&node) else { continue };
-            // The asker always; others when theirs changes for the less, at once.
-            let less = share.foreground < asker.share.foreground || share.background < asker.share.background;
-            if node == from || less || known.is_none() {
-                asker.share = share;
-                self.grant(now, node, share);
-            }
-        }
-    }
-
-    fn grant(&mut self, now: Instant, node: NodeId, share: Rates) {
-        if node == self.me {
-            self.keep(now, share);
-        } else {
-            self.acts.push_back(Act::Say { to: node, word: Word::Grant(share) });
         }
     }
 

@@ -1,4 +1,4 @@
-//! Asking the members before anything is pulled: who holds, or leads?
+//! Asking the members before anything is pulled, and answering: who holds, or leads?
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -91,6 +91,32 @@ impl Flight {
             cx.act(Effect::StopWan { blob: self.blob });
         }
         self.ask_again(cx);
+    }
+
+    /// A lead asks who holds or leads, before it pulls.
+    pub(super) fn on_who_has(&mut self, cx: &mut Context, from: NodeId) {
+        if !cx.config.shares {
+            return self.answer_as_leech(cx, from);
+        }
+        let asking = matches!(&self.role, Role::Lead(lead) if lead.is_asking());
+        if asking && cx.outranks_me(&self.blob, &from) {
+            return self.yield_to(cx, from); // its Follow is the answer
+        }
+        let (lead, stalled) = match &self.role {
+            Role::Lead(lead) => (Some(cx.me), lead.stalled(cx.now)),
+            Role::Following(following) if following.is_fresh(cx.now) => {
+                (Some(following.lead), Duration::ZERO)
+            }
+            _ => (None, Duration::ZERO),
+        };
+        let holding = Holding {
+            held: self.held.clone(),
+            manifest: self.manifest.is_some(),
+            lead: lead.filter(|&lead| lead != from),
+            term: self.term,
+            stalled_ms: stalled.as_millis() as u64,
+        };
+        self.say(cx, from, Step::Holding(holding));
     }
 
     pub(super) fn on_holding(&mut self, cx: &mut Context, from: NodeId, holding: Holding) {

@@ -2,11 +2,12 @@
 //!
 //! News of N nodes to F followers are F * N entries a tick: 62,500 for a site of 250. So beyond
 //! [`WIDE`] followers each belongs to a group of at most [`GROUP`], and is told of its group, of
-//! [`HOLDERS`] nodes that hold chunks already, of [`BRIDGES`] hubs that follow too, and of the lead:
-//! at most 25 entries a message, whatever N is. Everybody is connected to the hubs, so chunks come
-//! over those bridges before the neighbours have met, and cross from group to group. All of a group know the same takers, so each chunk leaves the lead once a group.
-//! Places are given in the order of coming, and nobody is ever moved: a leaver's place is taken by
-//! the next who comes, and the neighbours of the others stay.
+//! [`HOLDERS`] nodes that hold chunks already, of [`BRIDGES`] hubs that follow too, and of the
+//! lead: at most 25 entries a message, whatever N is. Everybody is connected to the hubs, so chunks
+//! come over those bridges before the neighbours have met, and cross from group to group. All of a
+//! group know the same takers, so each chunk leaves the lead once a group. Places are given in the
+//! order of coming, and nobody is ever moved: a leaver's place is taken by the next who comes, and
+//! the neighbours of the others stay.
 //!
 //! What each message costs, at 250 followers and some 12 bytes a chunk set in its usual shape:
 //! - `Sources`: 25 entries of 50 bytes, so 1 KB, at most every 87 ms to each: 3 MB/s leave a lead

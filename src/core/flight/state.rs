@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::context::Context;
 use super::follow::{Following, Haste, Joining};
 use super::lead::{Asks, Lead, STALLED};
-use super::{Effect, Failure, FailureKind, Holding, Shelf, Step, WanEnd};
+use super::{Effect, Failure, FailureKind, Shelf, Step, WanEnd};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::{BlobId, ManifestId, NodeId};
 use crate::core::manifest::Manifest;
@@ -230,31 +230,6 @@ impl Flight {
             Step::Pulled(_) => {} // of no flight: see the coordinator
             Step::Leave { complete } => self.on_leave(cx, from, complete),
         }
-    }
-
-    fn on_who_has(&mut self, cx: &mut Context, from: NodeId) {
-        if !cx.config.shares {
-            return self.answer_as_leech(cx, from);
-        }
-        let asking = matches!(&self.role, Role::Lead(lead) if lead.is_asking());
-        if asking && cx.outranks_me(&self.blob, &from) {
-            return self.yield_to(cx, from); // its Follow is the answer
-        }
-        let (lead, stalled) = match &self.role {
-            Role::Lead(lead) => (Some(cx.me), lead.stalled(cx.now)),
-            Role::Following(following) if following.is_fresh(cx.now) => {
-                (Some(following.lead), Duration::ZERO)
-            }
-            _ => (None, Duration::ZERO),
-        };
-        let holding = Holding {
-            held: self.held.clone(),
-            manifest: self.manifest.is_some(),
-            lead: lead.filter(|&lead| lead != from),
-            term: self.term,
-            stalled_ms: stalled.as_millis() as u64,
-        };
-        self.say(cx, from, Step::Holding(holding));
     }
 
     pub(super) fn on_manifest(
