@@ -1,7 +1,7 @@
 //! The network as the node sees it: members to talk to, and what happens to them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -97,6 +97,8 @@ pub struct Net {
     pub(super) hub: Arc<AtomicBool>,
     /// How many connections there are.
     pub(super) connected: Arc<AtomicUsize>,
+    /// Bytes that connections brought.
+    pub(super) read: Arc<AtomicU64>,
     pub(super) orders: mpsc::Sender<Order>,
 }
 
@@ -123,6 +125,11 @@ impl Net {
     /// Whether it is a hub: connected to all, and may lead.
     pub fn is_hub(&self) -> bool {
         self.hub.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were read from members, encryption counted in, since the last call.
+    pub fn take_read(&self) -> u64 {
+        self.read.swap(0, Ordering::Relaxed)
     }
 
     /// Where it listens.

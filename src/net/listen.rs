@@ -1,6 +1,8 @@
 //! The swarm of a node, and where it listens.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -11,6 +13,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{self, SwarmEvent};
 use libp2p::{Multiaddr, Swarm, Transport, tcp};
 
+use super::counted::Counted;
 use super::member::MemberUpgrade;
 use super::mux::Yamux;
 use super::site::{Behaviour, HANDSHAKE};
@@ -27,10 +30,12 @@ pub(super) fn swarm_of(
     keypair: &Keypair,
     config: &Config,
     streams: Streams,
+    read: Arc<AtomicU64>,
 ) -> Result<Swarm<Behaviour>, NetError> {
     let me = keypair.public().to_peer_id();
     let member = MemberUpgrade::new(Tls::new(keypair)?, &config.key, &config.site, me);
     let transport = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+        .map(move |stream, _| Counted::new(stream, read.clone()))
         .upgrade(Version::V1Lazy)
         .authenticate(member)
         .multiplex(Yamux)

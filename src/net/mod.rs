@@ -12,6 +12,7 @@
 
 mod book;
 pub mod control;
+mod counted;
 pub mod data;
 pub mod discovery;
 mod frame;

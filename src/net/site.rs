@@ -88,7 +88,8 @@ pub(super) async fn start(
 ) -> Result<(Net, mpsc::Receiver<Event>), NetError> {
     let me = keypair.public().to_peer_id();
     let (streams, inbound) = Streams::new(256);
-    let mut swarm = swarm_of(&keypair, &config, streams)?;
+    let read = Arc::default();
+    let mut swarm = swarm_of(&keypair, &config, streams, Arc::clone(&read))?;
     let listen = listen(&mut swarm, config.listen).await?;
     let tag = config.key.derive("discovery", &config.site);
     let (found_sender, found) = mpsc::channel(64);
@@ -107,6 +108,7 @@ pub(super) async fn start(
         pool: Arc::default(),
         hub: Arc::new(true.into()),
         connected: Arc::default(),
+        read,
         orders: orders_sender,
     };
     let hello = Hello {

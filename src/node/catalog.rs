@@ -66,7 +66,6 @@ pub struct CatalogService {
     keeper: Keeper,
     origin: Origin,
     net: Net,
-    books: Arc<Books>,
     interval: Duration,
     standing: Arc<Standing>,
     key: [u8; 32],
@@ -77,19 +76,22 @@ pub struct CatalogService {
 }
 
 impl CatalogService {
+    /// # Errors
+    /// As [`Origin::open`].
     pub(super) fn new(
         keeper: Keeper,
-        origin: Origin,
+        origin: &Origin,
         net: Net,
         books: Arc<Books>,
         config: &Config,
         standing: Arc<Standing>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, OriginError> {
+        let sink = move |wire| books.wire(LABEL, WanReason::Revalidate, wire);
+        let origin = origin.metered(Arc::new(sink))?;
+        Ok(Self {
             keeper,
             origin,
             net,
-            books,
             interval: config.catalog_interval,
             standing,
             key: *blake3::hash(b"catalog").as_bytes(),
@@ -97,7 +99,7 @@ impl CatalogService {
             checked: Mutex::default(),
             last_error: Mutex::default(),
             refreshing: tokio::sync::Mutex::default(),
-        }
+        })
     }
 
     /// The newest catalog that was verified.
@@ -203,10 +205,7 @@ impl CatalogService {
     }
 
     async fn ask_origin(&self) -> Result<(), OriginError> {
-        let before = self.origin.meter().read();
-        let refreshed = self.keeper.refresh(Fetch::Origin(self.origin.clone())).await;
-        self.books.wire(LABEL, WanReason::Revalidate, self.origin.meter().read() - before);
-        refreshed?;
+        self.keeper.refresh(Fetch::Origin(self.origin.clone())).await?;
         self.note_checked(Duration::ZERO);
         Ok(())
     }

@@ -239,8 +239,8 @@ impl Driver {
         if let Some(wan) = &running.wan {
             return Ok(wan.clone());
         }
-        let origin = self.origin.separate()?;
-        let wan = Arc::new(WanFlight::new(origin, self.node.label(&blob), running.background.clone()));
+        let (books, label) = (&self.node.inner.books, self.node.label(&blob));
+        let wan = Arc::new(WanFlight::new(&self.origin, books, label, running.background.clone())?);
         running.wan = Some(wan.clone());
         Ok(wan)
     }
@@ -263,7 +263,7 @@ impl Driver {
         let work = async move {
             let fetched = match (from, wan) {
                 (Some(from), _) => peers::manifest(&node, from, blob, id).await,
-                (None, Some(Ok(wan))) => wan::manifest(&node, &wan, id).await,
+                (None, Some(Ok(wan))) => wan::manifest(&wan, id).await,
                 (None, Some(Err(error))) => {
                     Err(Failure { why: error.to_string(), kind: FailureKind::Permanent })
                 }
@@ -291,10 +291,17 @@ async fn until(at: Option<Instant>) {
 
 /// Opens the blob in the store, so that chunks have a place to go.
 async fn open(node: &Node, manifest: Arc<Manifest>) -> Result<(Arc<Manifest>, ChunkSet), Failure> {
-    let store = node.inner.store.clone();
-    let opened = blocking(move || store.open(&manifest)).await;
+    let (store, id) = (node.inner.store.clone(), manifest.blob());
+    let opened = blocking(move || (store.get(&id).is_none(), store.open(&manifest))).await;
+    let (new, opened) = opened.map_or((false, None), |(new, opened)| (new, Some(opened)));
     match opened {
-        Some(Ok(blob)) => Ok((blob.manifest().clone(), blob.held())),
+        Some(Ok(blob)) => {
+            let (manifest, held) = (blob.manifest().clone(), blob.held());
+            if new {
+                node.inner.books.opened(&node.label(&id), &manifest, held.iter());
+            }
+            Ok((manifest, held))
+        }
         Some(Err(error)) => Err(local_failure(&error)),
         None => Err(Failure { why: "the store stopped".into(), kind: FailureKind::Local }),
     }

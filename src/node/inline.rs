@@ -26,6 +26,7 @@ impl Node {
         let content = blob.read_cached(0, Small::MOST);
         if let Some(content) = content.filter(|content| content.len() as u64 == manifest.size()) {
             self.inner.dealings.sent(*to, content.len() as u64);
+            self.inner.books.served(&self.label(&message.blob), *to, content.len() as u64);
             sources.small = Some(Box::new(Small { manifest: manifest.encoded().clone(), content }));
         }
     }
@@ -53,18 +54,23 @@ impl Node {
         let (store, laid_out, length) = (self.inner.store.clone(), manifest.clone(), content.len() as u64);
         let blob = manifest.blob();
         let written = blocking(move || {
+            let new = store.get(&blob).is_none();
             let target = store.open(&laid_out)?;
+            let before = target.held();
             let places = target.write(0, &content)?;
-            Ok((target.manifest().clone(), target.held(), places))
+            Ok((target.manifest().clone(), new.then_some(before), target.held(), places))
         });
         let stopped = Failure { why: "the store stopped".into(), kind: FailureKind::Local };
         match written.await {
-            Some(Ok((manifest, held, places))) => {
+            Some(Ok((manifest, new, held, places))) => {
+                if let Some(reused) = new {
+                    self.inner.books.opened(&self.label(&blob), &manifest, reused.iter());
+                }
                 let chunks: Vec<u32> = (0..manifest.count()).collect();
                 let result = Ok((manifest.clone(), held));
                 self.inner.inputs.send(Input::Manifest { blob, result }).await.ok();
                 self.inner.dealings.inline(from, length);
-                self.stored(&self.label(&blob), Source::Peer, &manifest, chunks, places).await;
+                self.stored(&self.label(&blob), Source::Peer(from), &manifest, chunks, places).await;
             }
             Some(Err(StoreError::WrongHash(_) | StoreError::NotHeld(_))) => {
                 self.break_with_liar(&from, "wrong bytes");

@@ -54,10 +54,6 @@ impl Live {
         Ticket { live: self.clone(), blob, news, inputs, wanted: false, last: Some(Box::new(last)) }
     }
 
-    pub(super) fn is_read(&self, blob: &BlobId) -> bool {
-        self.waiting().contains_key(blob)
-    }
-
     /// Chunks came.
     pub(super) fn came(&self, blob: &BlobId) {
         if let Some(entry) = self.waiting().get(blob) {

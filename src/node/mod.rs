@@ -24,6 +24,7 @@ mod throttle;
 mod uploads;
 mod wan;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -35,7 +36,7 @@ use tokio::task::JoinHandle;
 
 use crate::core::bitrate::{Rate, Size};
 use crate::core::flight::{self, FlightView, Input};
-use crate::core::id::{NodeId, SiteName};
+use crate::core::id::{BlobId, NodeId, SiteName};
 use crate::net::{self, Multiaddr, Net, NetError, SiteKey, SiteKeyError};
 use crate::origin::{Address, Keeper, Origin, OriginError};
 use crate::store::{Buffer, DiskStore, Limits, Store, StoreError};
@@ -162,6 +163,8 @@ impl Node {
         let store = tokio::task::spawn_blocking(move || open_store(&dir, limits)).await;
         let store = store.map_err(|error| StoreError::Unusable(error.to_string()))??;
         let books = Arc::new(Books::open(&config.state_dir.join("ledger")).map_err(StartError::Books)?);
+        let held: HashSet<BlobId> = store.list().into_iter().map(|held| held.blob).collect();
+        books.retain(|blob| held.contains(blob));
         let origin = Origin::open(&config.origin)?;
         let keeper = Keeper::open(&config.state_dir.join("catalog"), config.trust.clone()).await?;
         let standing = Arc::new(Standing::new(&config));
@@ -189,8 +192,8 @@ impl Node {
         };
         let (net, events) = net::start(&config.state_dir, network, server.clone()).await?;
         let (inputs, queue) = mpsc::channel(INPUTS);
-        let (source, rank) = (origin.clone(), standing.clone());
-        let catalog = CatalogService::new(keeper, source, net.clone(), books.clone(), &config, rank);
+        let rank = standing.clone();
+        let catalog = CatalogService::new(keeper, &origin, net.clone(), books.clone(), &config, rank)?;
         let node = Self {
             inner: Arc::new(Inner {
                 me: net.me(),
@@ -213,7 +216,7 @@ impl Node {
         server.attach(&node);
         let driver = driver::Driver::new(&node, settings, origin);
         node.keep(tokio::spawn(driver.run(queue, events)));
-        node.keep(tokio::spawn(books::keep(books)));
+        node.keep(tokio::spawn(books::keep(books, node.inner.net.clone())));
         node.keep(tokio::spawn(keep_store(node.inner.store.clone())));
         node.keep(tokio::spawn(standing::keep(node.clone())));
         let catalog = node.inner.catalog.clone();
@@ -237,7 +240,7 @@ impl Node {
         }
         let inner = self.inner.clone();
         let flush = tokio::task::spawn_blocking(move || {
-            inner.books.flush();
+            inner.books.close();
             inner.store.flush();
         });
         flush.await.ok();

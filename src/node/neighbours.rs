@@ -3,6 +3,7 @@
 //! In a small site every node asks all. In a large one a node is connected to the hubs alone: it
 //! asks one of them, which asks all for it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Node;
+use super::books::Gap;
 use crate::core::id::NodeId;
 use crate::core::ledger::{Row, RowKey};
 use crate::core::wire::message::{ReportRequest, Request, request};
@@ -24,20 +26,29 @@ const AT_ONCE: usize = 32;
 /// Hubs that are asked for the others before only those within reach are.
 const HUBS: usize = 2;
 
-/// A node's ledger, as it goes over the wire.
-pub(super) type Rows = Vec<(RowKey, Row)>;
+/// A node's books, as they go over the wire.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct NodeBooks {
+    pub(super) rows: Vec<(RowKey, Row)>,
+    pub(super) gaps: Vec<Gap>,
+}
 
 /// Ledgers by node, and who did not answer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Ledgers {
-    pub(super) nodes: Vec<(String, Rows)>,
+    pub(super) nodes: Vec<(String, NodeBooks)>,
     pub(super) unanswered: Vec<String>,
 }
 
 impl Node {
+    /// This node's books of these hours.
+    pub(super) fn own_books(&self, hours: Range<u32>) -> NodeBooks {
+        NodeBooks { rows: self.books().rows(hours), gaps: self.books().gaps().to_vec() }
+    }
+
     /// The ledgers of all other nodes of the site.
-    pub(super) async fn ledgers(&self, hours: Option<u32>) -> Ledgers {
-        let span = hours.map_or("all".to_owned(), |hours| hours.to_string());
+    pub(super) async fn ledgers(&self, hours: Range<u32>) -> Ledgers {
+        let span = format!("{}-{}", hours.start, hours.end);
         if !self.inner.net.is_hub() {
             let hubs = self.inner.net.contacts().into_iter().filter(|contact| contact.hub);
             for hub in hubs.take(HUBS) {
@@ -56,7 +67,7 @@ impl Node {
 
     async fn ledgers_within_reach(&self, span: &str) -> Ledgers {
         let asked = self.inner.net.contacts().into_iter().map(|contact| async move {
-            (contact.node, self.ask_report::<Rows>(contact.node, format!("rows/{span}"), PATIENCE).await)
+            (contact.node, self.ask_report::<NodeBooks>(contact.node, format!("rows/{span}"), PATIENCE).await)
         });
         let mut ledgers = Ledgers::default();
         let mut answers = futures::stream::iter(asked).buffer_unordered(AT_ONCE);
@@ -85,16 +96,16 @@ impl Node {
 
     /// What a member may know of this node, and of a hub's others.
     pub(super) async fn report_to_member(&self, path: &str) -> Option<String> {
-        let hours = |span: &str| match span {
-            "all" => Some(None),
-            hours => hours.parse().ok().map(Some),
+        let hours = |span: &str| {
+            let (start, end) = span.split_once('-')?;
+            Some(start.parse().ok()?..end.parse().ok()?)
         };
         if let Some(span) = path.strip_prefix("site/") {
             let hours = hours(span).filter(|_| self.inner.net.is_hub())?;
             let mut ledgers = self.ledgers_within_reach(span).await;
-            ledgers.nodes.push((self.me().to_string(), self.books().rows(hours)));
+            ledgers.nodes.push((self.me().to_string(), self.own_books(hours)));
             return serde_json::to_string(&ledgers).ok();
         }
-        serde_json::to_string(&self.books().rows(hours(path.strip_prefix("rows/")?)?)).ok()
+        serde_json::to_string(&self.own_books(hours(path.strip_prefix("rows/")?)?)).ok()
     }
 }

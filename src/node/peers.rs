@@ -61,7 +61,8 @@ pub(super) struct Order {
 /// Fetches a batch and reports how it ended.
 pub(super) async fn fetch(node: Node, blob: Arc<dyn Blob>, order: Order) {
     let (began, source) = (Instant::now(), order.source);
-    let mut batch = Batch { node: &node, label: node.label(&blob.manifest().blob()), blob, came: 0 };
+    let label = node.label(&blob.manifest().blob());
+    let mut batch = Batch { node: &node, source, label, blob, came: 0 };
     let end = match batch.fetch(&order).await {
         Ok(end) => end,
         Err(error) => {
@@ -89,6 +90,7 @@ type Writing = JoinHandle<Result<Vec<u32>, StoreError>>;
 
 struct Batch<'a> {
     node: &'a Node,
+    source: NodeId,
     blob: Arc<dyn Blob>,
     label: String,
     came: u64,
@@ -143,7 +145,7 @@ impl Batch<'_> {
         match work.await {
             Ok(Ok(places)) => {
                 self.came += manifest.bytes_of(chunks.iter().copied());
-                self.node.stored(&self.label, Source::Peer, manifest, chunks, places).await;
+                self.node.stored(&self.label, Source::Peer(self.source), manifest, chunks, places).await;
                 None
             }
             Ok(Err(StoreError::WrongHash(_))) => Some(BatchEnd::Lied),

@@ -15,6 +15,7 @@ use super::relay::Relay;
 use super::{Node, blocking};
 use crate::core::flight::{FailureKind, Input};
 use crate::core::id::BlobId;
+use crate::core::ledger::Front;
 use crate::core::manifest::Manifest;
 use crate::store::{Blob, PIECE, StoreError};
 
@@ -40,6 +41,7 @@ pub struct Reader {
     node: Node,
     resolved: Resolved,
     label: String,
+    front: Front,
     background: bool,
     ticket: Ticket,
     blob: Option<Arc<dyn Blob>>,
@@ -51,19 +53,20 @@ pub struct Reader {
 
 impl Node {
     /// Begins to read a version. In the `background`, others go first on the WAN.
-    pub fn read(&self, resolved: Resolved, background: bool) -> Reader {
+    pub fn read(&self, resolved: Resolved, front: Front, background: bool) -> Reader {
         let blob = resolved.published.blob;
         let (before, after) = (self.inner.books.clone(), self.inner.books.clone());
         let inputs = self.inner.inputs.clone();
         // What came before the first client asked was held before; what comes after the last one
         // has left is nobody's.
-        let ticket =
-            self.inner.live.enter(blob, inputs, move || before.settle(&blob), move || after.settle(&blob));
+        let (first, last) = (move || before.begin(blob, front), move || after.settle(&blob));
+        let ticket = self.inner.live.enter(blob, inputs, first, last);
         let label = resolved.label();
         Reader {
             node: self.clone(),
             resolved,
             label,
+            front,
             background,
             ticket,
             blob: None,
@@ -86,7 +89,8 @@ impl Reader {
             if let Some(relay) = &mut self.relay {
                 let passed = relay.next(range).await?;
                 if let Some((index, source, bytes)) = &passed {
-                    self.node.inner.books.passed(self.id(), *index, &self.label, *source, bytes.len() as u64);
+                    let (books, length) = (&self.node.inner.books, bytes.len() as u64);
+                    books.passed(self.id(), *index, &self.label, self.front, *source, length);
                 }
                 return Ok(passed.map(|(_, _, bytes)| bytes));
             }
@@ -128,8 +132,7 @@ impl Reader {
         let bytes = content.slice(from as usize..to as usize);
         let handed = range.start..range.start + bytes.len() as u64;
         range.start = handed.end;
-        let pieces = manifest.pieces(handed);
-        self.node.inner.books.delivered(&self.id(), &self.label, pieces);
+        self.node.inner.books.delivered(manifest, &self.label, self.front, handed);
         Some(bytes)
     }
 

@@ -18,7 +18,7 @@ use super::wan::{self, WanFlight};
 use super::{Node, blocking};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::{BlobId, ChunkId, ManifestId, NodeId};
-use crate::core::ledger::{Source, WanReason};
+use crate::core::ledger::{Front, Source, WanReason};
 use crate::core::manifest::Manifest;
 use crate::core::rank::rank;
 use crate::core::wire::message::{Chunks, Request, Runs, request, response};
@@ -53,7 +53,8 @@ impl Relay {
     pub(super) async fn begin(node: &Node, resolved: &Resolved, label: &str) -> Result<Self, String> {
         let (blob, id) = (resolved.published.blob, resolved.published.manifest);
         let origin = Origin::open(&node.inner.config.origin).map_err(|error| error.to_string())?;
-        let wan = WanFlight::new(origin, label.to_owned(), Arc::default());
+        let wan = WanFlight::new(&origin, &node.inner.books, label.to_owned(), Arc::default());
+        let wan = wan.map_err(|error| error.to_string())?;
         let mut held = None;
         for member in members(node, &blob).into_iter().take(3) {
             held = peers::manifest(node, member, blob, id).await.ok();
@@ -63,7 +64,7 @@ impl Relay {
         }
         let manifest = match held {
             Some(manifest) => manifest,
-            None => wan::manifest(node, &wan, id).await.map_err(|failure| failure.why)?,
+            None => wan::manifest(&wan, id).await.map_err(|failure| failure.why)?,
         };
         let refused = BTreeSet::new();
         Ok(Self { node: node.clone(), manifest, wan, ready: VecDeque::new(), refused })
@@ -150,7 +151,7 @@ impl Relay {
                 net.ban(&member);
                 return Err(format!("node {} sent wrong bytes", member.short()));
             }
-            ready.push_back((index, Source::Peer, Bytes::from(content)));
+            ready.push_back((index, Source::Peer(member), Bytes::from(content)));
         }
         answer.done();
         Ok(ready)
@@ -168,13 +169,14 @@ impl Relay {
         let stream = self.wan.origin.stream(&format!("packs/{pack}"), chunk.pack_range()).await;
         let mut stream = stream.map_err(|error| error.to_string())?;
         let mut stored = BytesMut::new();
+        self.wan.is_for(reason);
         let pulling = self.node.inner.allowance.begin(false);
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(|error| error.to_string())?;
             pulling.throttle().pass(piece.len() as u64).await;
             stored.extend_from_slice(&piece);
         }
-        self.wan.bill(&self.node, reason);
+        self.node.inner.books.chunk(&self.wan.label, chunk.stored.into());
         let content = if chunk.stored < chunk.length {
             let unpacked = blocking(move || zstd::bulk::decompress(&stored, chunk.length as usize)).await;
             unpacked.and_then(Result::ok).unwrap_or_default().into()
@@ -184,7 +186,7 @@ impl Relay {
         if ChunkId::of(&content) != chunk.id {
             return Err("the origin sends wrong bytes: its pack is damaged; publish again".into());
         }
-        Ok(VecDeque::from([(index, Source::Wan, content)]))
+        Ok(VecDeque::from([(index, Source::Wan(reason), content)]))
     }
 }
 
@@ -203,7 +205,7 @@ impl Node {
             return;
         }
         let (before, after) = (self.inner.books.clone(), self.inner.books.clone());
-        let first = move || before.settle(&blob);
+        let first = move || before.begin(blob, Front::None);
         let last = move || after.settle(&blob);
         let mut ticket = self.inner.live.enter(blob, self.inner.inputs.clone(), first, last);
         ticket.want(manifest, false).await;

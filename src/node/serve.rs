@@ -125,7 +125,7 @@ async fn chunks(node: &Node, from: NodeId, wanted: Chunks, mut reply: Reply<'_>)
     let Some(blob) = blob else {
         return reply.header(&status(response::Status::NotHeld, "")).await;
     };
-    let length = blob.manifest().bytes_of(set.iter());
+    let (length, label) = (blob.manifest().bytes_of(set.iter()), node.label(&blob.manifest().blob()));
     if length > MAX_ANSWER {
         return reply.header(&status(response::Status::Refused, "too much at once")).await;
     }
@@ -139,6 +139,7 @@ async fn chunks(node: &Node, from: NodeId, wanted: Chunks, mut reply: Reply<'_>)
         uploads.keep_pace(piece.len() as u64).await;
         reply.bytes(&piece).await?;
         node.inner.dealings.sent(from, piece.len() as u64);
+        node.inner.books.served(&label, from, piece.len() as u64);
         if pieces.is_over() {
             return Ok(());
         }

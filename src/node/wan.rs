@@ -1,12 +1,13 @@
 //! Pulling over the WAN: one run of chunks, or a manifest.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
 
+use super::books::Books;
 use super::driver::local_failure;
 use super::{Node, blocking};
 use crate::core::flight::{Failure, FailureKind, Input, WanEnd};
@@ -23,26 +24,35 @@ const OFTEN: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct WanFlight {
     pub(super) origin: Origin,
-    label: String,
-    billed: AtomicU64,
+    pub(super) label: String,
+    /// Why the bytes that come are asked for.
+    reason: Arc<Mutex<WanReason>>,
     /// Nobody waits for what is pulled; may change at any time.
     background: Arc<AtomicBool>,
 }
 
 impl WanFlight {
-    pub(super) fn new(origin: Origin, label: String, background: Arc<AtomicBool>) -> Self {
-        Self { origin, label, billed: AtomicU64::new(0), background }
+    /// # Errors
+    /// As [`Origin::open`].
+    pub(super) fn new(
+        origin: &Origin,
+        books: &Arc<Books>,
+        label: String,
+        background: Arc<AtomicBool>,
+    ) -> Result<Self, OriginError> {
+        let reason = Arc::new(Mutex::new(WanReason::Cold));
+        let (books, booked, why) = (books.clone(), label.clone(), reason.clone());
+        let sink = move |wire| books.wire(&booked, *why.lock().unwrap_or_else(PoisonError::into_inner), wire);
+        Ok(Self { origin: origin.metered(Arc::new(sink))?, label, reason, background })
+    }
+
+    /// What comes from now on is asked for this reason.
+    pub(super) fn is_for(&self, reason: WanReason) {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     fn is_background(&self) -> bool {
         self.background.load(Ordering::Relaxed)
-    }
-
-    /// Enters what was read since the last time.
-    pub(super) fn bill(&self, node: &Node, reason: WanReason) {
-        let read = self.origin.meter().read();
-        let before = self.billed.swap(read, Ordering::Relaxed);
-        node.inner.books.wire(&self.label, reason, read.saturating_sub(before));
     }
 }
 
@@ -61,9 +71,9 @@ fn failure(error: &OriginError) -> Failure {
 }
 
 /// Fetches a manifest over the WAN.
-pub(super) async fn manifest(node: &Node, wan: &WanFlight, id: ManifestId) -> Result<Arc<Manifest>, Failure> {
+pub(super) async fn manifest(wan: &WanFlight, id: ManifestId) -> Result<Arc<Manifest>, Failure> {
+    wan.is_for(WanReason::Manifest);
     let read = wan.origin.read(&format!("manifests/{id}"), MAX_MANIFEST as u64).await;
-    wan.bill(node, WanReason::Manifest);
     let encoded = read.map_err(|error| failure(&error))?;
     let manifest = Manifest::decode(id, encoded);
     manifest.map(Arc::new).map_err(|error| Failure { why: error.to_string(), kind: FailureKind::Permanent })
@@ -75,14 +85,12 @@ pub(super) async fn pull(node: Node, wan: Arc<WanFlight>, blob: Arc<dyn Blob>, r
         Ok(()) => WanEnd::Done,
         Err(end) => end,
     };
-    wan.bill(&node, run.reason);
     node.inner.inputs.send(Input::WanEnded { blob: run.blob, run: run.run, end }).await.ok();
 }
 
 /// What the coordinator hears of a run under way.
 struct News<'a> {
     node: &'a Node,
-    wan: &'a WanFlight,
     run: &'a Run,
     told: Instant,
     bytes: u64,
@@ -104,7 +112,6 @@ impl News<'_> {
             return;
         }
         self.told = Instant::now();
-        self.wan.bill(self.node, self.run.reason);
         let bytes = std::mem::take(&mut self.bytes);
         let input = Input::WanBytes { blob: self.run.blob, bytes, held_back };
         self.node.inner.inputs.send(input).await.ok();
@@ -121,9 +128,10 @@ async fn pull_run(node: &Node, wan: &WanFlight, blob: &Arc<dyn Blob>, run: &Run)
     let range = first.pack_offset..last.pack_range().end;
     let mut pulling = node.inner.allowance.begin(wan.is_background());
     wan.origin.meter().keep_window(pulling.window());
+    wan.is_for(run.reason);
     let mut stream =
         wan.origin.stream(&format!("packs/{pack}"), range).await.map_err(|error| failed(&error))?;
-    let mut news = News { node, wan, run, told: Instant::now(), bytes: 0 };
+    let mut news = News { node, run, told: Instant::now(), bytes: 0 };
     let mut buffer = BytesMut::new();
     for (index, chunk) in chunks {
         while buffer.len() < chunk.stored as usize {
@@ -176,7 +184,8 @@ async fn write(
         }
     };
     let new = !places.is_empty();
-    node.stored(&wan.label, Source::Wan, blob.manifest(), vec![index], places).await;
+    node.inner.books.chunk(&wan.label, chunk.stored.into());
+    node.stored(&wan.label, Source::Wan(run.reason), blob.manifest(), vec![index], places).await;
     if run.reason == WanReason::Takeover && new {
         // The lead before was pulling it too.
         node.inner.books.duplicate(&wan.label, WanReason::Takeover, u64::from(chunk.length));
@@ -196,11 +205,10 @@ impl Node {
         places: Vec<u32>,
     ) {
         let blob = manifest.blob();
-        let read = self.inner.live.is_read(&blob);
         // Only one of a chunk's places crossed; the others were copied here.
         let new = chunks.iter().filter(|chunk| places.contains(chunk));
         let arrived = new.filter_map(|&index| Some((index, u64::from(manifest.chunk(index)?.length))));
-        self.inner.books.arrived(blob, label, source, arrived, read);
+        self.inner.books.arrived(blob, label, source, arrived);
         let mut chunks = chunks;
         chunks.extend(places);
         chunks.sort_unstable();

@@ -19,8 +19,9 @@ use tokio::io::AsyncWriteExt;
 
 use super::OriginError;
 use super::address::Address;
-use super::meter::Meter;
+use super::meter::{Meter, Sink};
 use super::transport::MeteredHttp;
+use crate::core::ledger::Wire;
 
 /// Without a byte for so long, a read is given up (and tried again by whoever wanted it).
 const SILENCE: Duration = Duration::from_secs(6);
@@ -41,7 +42,11 @@ impl Origin {
     /// # Errors
     /// [`OriginError::Invalid`] if the folder is not there or the address cannot be used.
     pub fn open(address: &Address) -> Result<Self, OriginError> {
-        let meter = Arc::new(Meter::default());
+        Self::open_metered(address, Arc::new(|_| {}))
+    }
+
+    fn open_metered(address: &Address, sink: Sink) -> Result<Self, OriginError> {
+        let meter = Arc::new(Meter::new(sink));
         let http = MeteredHttp::new(meter.clone());
         let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
         let invalid = |error: object_store::Error| OriginError::Invalid(format!("{address}: {error}"));
@@ -72,12 +77,13 @@ impl Origin {
         Ok(Self { address: address.clone(), store, meter })
     }
 
-    /// The same origin with connections and a meter of its own, to bill a flight by.
+    /// The same origin with connections of its own, and who is told what they carry: also after the
+    /// origin was dropped, when its connections end.
     ///
     /// # Errors
     /// As [`Origin::open`].
-    pub fn separate(&self) -> Result<Self, OriginError> {
-        Self::open(&self.address)
+    pub fn metered(&self, sink: Sink) -> Result<Self, OriginError> {
+        Self::open_metered(&self.address, sink)
     }
 
     /// Where it is.
@@ -85,7 +91,7 @@ impl Origin {
         &self.address
     }
 
-    /// What was read through it.
+    /// The meter of its connections.
     pub fn meter(&self) -> &Arc<Meter> {
         &self.meter
     }
@@ -151,7 +157,9 @@ impl Origin {
             return Ok(stream);
         }
         let meter = self.meter.clone();
-        Ok(stream.inspect_ok(move |piece| meter.count(piece.len() as u64)).boxed())
+        Ok(stream
+            .inspect_ok(move |piece| meter.carried(Wire { read: piece.len() as u64, ..Wire::default() }))
+            .boxed())
     }
 
     // ---- for publishers --------------------------------------------------------------

@@ -1,30 +1,47 @@
-//! Counting WAN bytes where they are read: at the socket, below TLS and HTTP, so that headers,
+//! Counting what a WAN connection carries: at the socket, below TLS and HTTP, so that headers,
 //! encryption and compression are in; and keeping what the system reads ahead small.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::tcp_info::{TcpInfo, tcp_info};
+use crate::core::ledger::Wire;
 
 /// The receive buffer of a connection that has no limit any more, in bytes.
 const UNBOUNDED: usize = 4 << 20;
+/// Bytes are told of after so many, and whenever no more are there to be read: a process that is
+/// killed takes no more than this with it.
+const OFTEN: u64 = 64 << 10;
+/// Headers of IP, in bytes.
+const IPV4: u64 = 20;
+const IPV6: u64 = 40;
 
-/// Bytes read from WAN connections, ever growing.
-#[derive(Debug, Default)]
+/// Who is told what connections carry, as they carry it. Must not wait.
+pub type Sink = Arc<dyn Fn(Wire) + Send + Sync>;
+
+/// The meter of some connections.
 pub struct Meter {
-    read: AtomicU64,
     window: AtomicUsize,
+    sink: Sink,
+}
+
+impl std::fmt::Debug for Meter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meter").field("window", &self.window).finish_non_exhaustive()
+    }
 }
 
 impl Meter {
-    /// Bytes read so far.
-    pub fn read(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
+    /// A meter that tells this sink.
+    pub(super) fn new(sink: Sink) -> Self {
+        Self { window: AtomicUsize::new(0), sink }
     }
 
     /// Has the system read no more than so many bytes ahead on each connection, from now on: what
@@ -34,27 +51,36 @@ impl Meter {
         self.window.store(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn count(&self, bytes: u64) {
-        self.read.fetch_add(bytes, Ordering::Relaxed);
+    pub(super) fn carried(&self, wire: Wire) {
+        if wire != Wire::default() {
+            (self.sink)(wire);
+        }
     }
 }
 
-/// A stream whose reads are counted.
+/// A connection that is metered.
 #[derive(Debug)]
-pub(super) struct Metered<S> {
-    inner: S,
+pub(super) struct Metered {
+    inner: TcpStream,
     meter: Arc<Meter>,
     /// As it was last set.
     window: usize,
+    /// Payload that was read.
+    read: u64,
+    /// Of it, what the sink was told.
+    told: u64,
+    /// What the system had counted when the sink was told.
+    before: TcpInfo,
+    ip_header: u64,
 }
 
-impl<S> Metered<S> {
-    pub(super) fn new(inner: S, meter: Arc<Meter>) -> Self {
-        Self { inner, meter, window: 0 }
+impl Metered {
+    pub(super) fn new(inner: TcpStream, meter: Arc<Meter>) -> Self {
+        let ipv6 = inner.peer_addr().is_ok_and(|peer| peer.is_ipv6());
+        let ip_header = if ipv6 { IPV6 } else { IPV4 };
+        Self { inner, meter, window: 0, read: 0, told: 0, before: TcpInfo::default(), ip_header }
     }
-}
 
-impl<S: AsFd> Metered<S> {
     fn keep_window(&mut self) {
         let window = self.meter.window.load(Ordering::Relaxed);
         if window == self.window {
@@ -67,20 +93,44 @@ impl<S: AsFd> Metered<S> {
         }
         self.window = window;
     }
+
+    /// Tells the sink what has come since the last time. At the `end`, what the system received and
+    /// nobody will read any more has come too.
+    fn tell(&mut self, end: bool) {
+        let now = tcp_info(&self.inner).unwrap_or(self.before);
+        let came = if end { self.read.max(now.received) } else { self.read };
+        let header = now.header + self.ip_header;
+        self.meter.carried(Wire {
+            read: came - self.told,
+            headers: (now.packets_in - self.before.packets_in) * header,
+            sent: now.sent - self.before.sent + (now.packets_out - self.before.packets_out) * header,
+        });
+        (self.told, self.before) = (came, now);
+    }
 }
 
-impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Metered<S> {
+impl Drop for Metered {
+    fn drop(&mut self) {
+        self.tell(true);
+    }
+}
+
+impl AsyncRead for Metered {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.keep_window();
         let before = buf.filled().len();
         let result = Pin::new(&mut this.inner).poll_read(cx, buf);
-        this.meter.count((buf.filled().len() - before) as u64);
+        this.read += (buf.filled().len() - before) as u64;
+        let untold = this.read - this.told;
+        if untold >= OFTEN || (untold > 0 && result.is_pending()) {
+            this.tell(false);
+        }
         result
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl AsyncWrite for Metered {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
     }
@@ -94,8 +144,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 }
 
-impl<S: Connection> Connection for Metered<S> {
+impl Connection for Metered {
     fn connected(&self) -> Connected {
-        self.inner.connected()
+        Connected::new()
     }
 }

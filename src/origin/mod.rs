@@ -10,6 +10,7 @@ pub mod keys;
 pub mod meter;
 pub mod publish;
 mod sign;
+mod tcp_info;
 mod transport;
 mod verify;
 
@@ -17,7 +18,7 @@ pub use address::Address;
 pub use catalog::Catalog;
 pub use client::Origin;
 pub use keeper::Keeper;
-pub use meter::Meter;
+pub use meter::{Meter, Sink};
 pub use verify::Fetch;
 
 /// Why the origin did not give what was asked.

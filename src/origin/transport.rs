@@ -19,7 +19,6 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
     HttpResponseBody, HttpService,
 };
-use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::meter::{Meter, Metered};
@@ -40,7 +39,7 @@ struct MeteredConnector {
 }
 
 impl Service<Uri> for MeteredConnector {
-    type Response = TokioIo<Metered<TcpStream>>;
+    type Response = TokioIo<Metered>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 

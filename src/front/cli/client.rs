@@ -96,6 +96,8 @@ where
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let mut request = Request::get(path).header(header::HOST, "branchline");
+    // By this the ledger knows the front.
+    request = request.header(header::USER_AGENT, concat!("branchline-get/", env!("CARGO_PKG_VERSION")));
     for (name, value) in headers {
         request = request.header(name, value);
     }

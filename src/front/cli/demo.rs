@@ -351,18 +351,7 @@ impl Stage {
         futures::future::try_join_all(fetches).await?;
         let last = start.elapsed();
         let after = self.totals().await?;
-        let since = |field: fn(&Totals) -> u64| field(&after) - field(&before);
-        let totals = Totals {
-            delivered: since(|it| it.delivered),
-            wan: since(|it| it.wan),
-            peer: since(|it| it.peer),
-            local: since(|it| it.local),
-            preloaded_wan: since(|it| it.preloaded_wan),
-            preloaded_peer: since(|it| it.preloaded_peer),
-            wan_wire: since(|it| it.wan_wire),
-            wan_duplicate: since(|it| it.wan_duplicate),
-        };
-        Ok(Round { totals, last })
+        Ok(Round { totals: after.since(&before), last })
     }
 
     /// Ends all processes; the folder goes with the stage.

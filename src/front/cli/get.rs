@@ -141,8 +141,7 @@ impl Get {
         let savings: Savings = self.target.json("/api/v1/savings?by=package").await.ok()?;
         let prefix = format!("{name}@");
         let mut sum = Totals::default();
-        let rows =
-            savings.rows.iter().filter(|row| row.package.as_ref().is_some_and(|it| it.starts_with(&prefix)));
+        let rows = savings.rows.iter().filter(|row| row.about.as_str().starts_with(&prefix));
         rows.for_each(|row| sum.add(&row.totals));
         Some(sum)
     }

@@ -6,7 +6,7 @@ use super::client::Target;
 use super::show::table;
 use crate::core::bitrate::Size;
 use crate::core::ledger::Totals;
-use crate::node::report::{self, By, SavingsRow, Scope};
+use crate::node::report::{self, By, Scope};
 
 /// How the ledger is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -38,27 +38,6 @@ pub(super) struct Savings {
     target: Target,
 }
 
-const COLUMNS: [&str; 8] =
-    ["delivered", "wan", "peer", "local", "preloaded_wan", "preloaded_peer", "wan_wire", "wan_duplicate"];
-
-fn figures(totals: &Totals) -> [u64; 8] {
-    [
-        totals.delivered,
-        totals.wan,
-        totals.peer,
-        totals.local,
-        totals.preloaded_wan,
-        totals.preloaded_peer,
-        totals.wan_wire,
-        totals.wan_duplicate,
-    ]
-}
-
-fn name(row: &SavingsRow) -> &str {
-    let names = [&row.package, &row.node, &row.hour, &row.reason];
-    names.into_iter().find_map(Option::as_deref).unwrap_or_default()
-}
-
 impl Savings {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let mut path = format!("/api/v1/savings?scope={}&by={}", word(&self.scope), word(&self.by));
@@ -84,24 +63,24 @@ fn word(value: &impl ValueEnum) -> String {
 }
 
 fn csv(savings: &report::Savings, by: &str) -> String {
-    let mut lines = vec![format!("{by},{}", COLUMNS.join(","))];
+    let mut lines = vec![format!("{by},{}", Totals::NAMES.join(","))];
     for row in &savings.rows {
-        let figures = figures(&row.totals).map(|figure| figure.to_string());
-        lines.push(format!("{},{}", name(row), figures.join(",")));
+        let figures = row.totals.figures().map(|figure| figure.to_string());
+        lines.push(format!("{},{}", row.about.as_str(), figures.join(",")));
     }
     lines.join("\n")
 }
 
 fn text(savings: &report::Savings, by: &str) -> String {
     let mut header = vec![by.to_uppercase()];
-    header.extend(COLUMNS.map(|column| column.to_uppercase().replace('_', " ")));
+    header.extend(Totals::NAMES.map(|column| column.to_uppercase().replace('_', " ")));
     let line = |name: &str, totals: &Totals| {
         let mut cells = vec![name.to_owned()];
-        cells.extend(figures(totals).map(|figure| Size(figure).to_string()));
+        cells.extend(totals.figures().map(|figure| Size(figure).to_string()));
         cells
     };
     let mut rows = vec![header];
-    rows.extend(savings.rows.iter().map(|row| line(name(row), &row.totals)));
+    rows.extend(savings.rows.iter().map(|row| line(row.about.as_str(), &row.totals)));
     rows.push(line("total", &savings.totals));
     let mut text = table(&rows);
     let (delivered, wan) = (savings.totals.delivered, savings.totals.wan_wire);

@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 
 use super::error::HttpError;
+use super::span;
 use crate::node::Node;
 use crate::node::report::{By, Flight, Package, Peer, Savings, Scope, Status};
 
@@ -38,7 +39,12 @@ pub(super) struct SavingsQuery {
     scope: Scope,
     #[serde(default)]
     by: By,
+    /// A span that ends now, such as `7d` or `24h`.
     since: Option<String>,
+    /// The first day or time, such as `2026-11-01` or `2026-11-01T08:00:00Z`.
+    from: Option<String>,
+    /// The last day, or the time at which it ends.
+    to: Option<String>,
 }
 
 pub(super) async fn savings(
@@ -46,28 +52,11 @@ pub(super) async fn savings(
     query: Result<Query<SavingsQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Savings>, HttpError> {
     let Query(query) = query.map_err(|error| HttpError::bad_request(error.body_text()))?;
-    let hours = query.since.as_deref().map(hours).transpose().map_err(HttpError::bad_request)?;
+    let hours = span::hours(query.since.as_deref(), query.from.as_deref(), query.to.as_deref());
+    let hours = hours.map_err(HttpError::bad_request)?;
     Ok(Json(node.savings(query.scope, query.by, hours).await))
-}
-
-/// `7d` or `24h`, in hours.
-fn hours(text: &str) -> Result<u32, String> {
-    let unit = |end: char, hours: u32| text.strip_suffix(end)?.parse::<u32>().ok()?.checked_mul(hours);
-    unit('d', 24)
-        .or_else(|| unit('h', 1))
-        .ok_or_else(|| format!("{text:?} is no time span; write it like 7d or 24h"))
 }
 
 pub(super) async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn spans() {
-        assert_eq!(super::hours("7d"), Ok(168));
-        assert_eq!(super::hours("24h"), Ok(24));
-        assert!(super::hours("7").is_err() && super::hours("xd").is_err());
-    }
 }

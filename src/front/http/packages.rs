@@ -8,6 +8,7 @@ use futures::stream;
 
 use super::error::HttpError;
 use super::range::{Wanted, is_known, wanted};
+use crate::core::ledger::Front;
 use crate::node::Node;
 use crate::node::catalog::Resolved;
 
@@ -64,7 +65,7 @@ async fn answer(
     if method == Method::HEAD {
         return Ok((status, described).into_response());
     }
-    let mut reader = node.read(resolved, is_background(headers));
+    let mut reader = node.read(resolved, front(headers), is_background(headers));
     let mut rest = range;
     // The first bytes before the header, so that a failure has a status of its own.
     let first = reader.next(&mut rest).await?;
@@ -77,6 +78,12 @@ async fn answer(
         Some((piece, (next, reader, rest)))
     });
     Ok((status, described, Body::from_stream(body)).into_response())
+}
+
+/// `branchline get` says who it is.
+fn front(headers: &HeaderMap) -> Front {
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if agent.starts_with("branchline-get/") { Front::Get } else { Front::Packages }
 }
 
 /// By RFC 9218: urgency 7 is for the background; the default is 3.

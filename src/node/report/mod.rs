@@ -1,14 +1,15 @@
 //! What the agent tells people and programs about itself: the shapes of `/api/v1`.
 
+mod savings;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::dealings::Dealings;
-use super::neighbours::Rows;
 use super::{Node, Role};
 use crate::core::flight::RoleView;
-use crate::core::ledger::{Totals, WanReason};
+pub use savings::{About, By, Disagreement, NodeGap, Saved, Savings, SavingsRow, Scope};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -151,64 +152,6 @@ pub struct Package {
     pub held: String,
 }
 
-/// `GET /api/v1/savings`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Savings {
-    /// The sum of all rows.
-    pub totals: Totals,
-    /// One row for each package, node, hour or reason.
-    pub rows: Vec<SavingsRow>,
-    /// Members that did not answer (scope `site`).
-    #[serde(default)]
-    pub unanswered: Vec<String>,
-}
-
-/// A row of the savings. What it is about is in one of the first four fields.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct SavingsRow {
-    /// `NAME@VERSION`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub package: Option<String>,
-    /// A node's id.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub node: Option<String>,
-    /// The beginning of an hour, UTC.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub hour: Option<String>,
-    /// Why bytes crossed the WAN; only `wan_wire` and `wan_duplicate` are known by reason.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub reason: Option<String>,
-    /// The sums.
-    #[serde(flatten)]
-    pub totals: Totals,
-}
-
-/// What savings are grouped by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum By {
-    /// The package version.
-    #[default]
-    Package,
-    /// The node.
-    Node,
-    /// The hour.
-    Hour,
-    /// Why bytes crossed the WAN.
-    Reason,
-}
-
-/// Whose savings.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// This node's.
-    #[default]
-    Node,
-    /// Those of all nodes of the site that can be reached.
-    Site,
-}
-
 impl Node {
     /// The status.
     pub fn status(&self) -> Status {
@@ -307,60 +250,4 @@ impl Node {
         });
         packages.collect()
     }
-
-    /// The savings of the last so many hours (all, if `None`).
-    pub async fn savings(&self, scope: Scope, by: By, hours: Option<u32>) -> Savings {
-        let mut nodes = vec![(self.me().to_string(), self.books().rows(hours))];
-        let mut unanswered = Vec::new();
-        if scope == Scope::Site {
-            let others = self.ledgers(hours).await;
-            nodes.extend(others.nodes);
-            unanswered = others.unanswered;
-        }
-        let mut savings = group(&nodes, by);
-        savings.unanswered = unanswered;
-        savings
-    }
-}
-
-fn group(nodes: &[(String, Rows)], by: By) -> Savings {
-    let mut savings = Savings::default();
-    let mut groups: BTreeMap<String, Totals> = BTreeMap::new();
-    for (node, rows) in nodes {
-        for (key, row) in rows {
-            savings.totals.add(&row.totals);
-            match by {
-                By::Package => groups.entry(key.package.clone()).or_default().add(&row.totals),
-                By::Node => groups.entry(node.clone()).or_default().add(&row.totals),
-                By::Hour => groups.entry(hour(key.hour)).or_default().add(&row.totals),
-                By::Reason => {
-                    for (reason, bytes) in &row.reasons {
-                        let totals = Totals { wan_wire: *bytes, ..Totals::default() };
-                        groups.entry(WanReason::as_str(*reason).to_owned()).or_default().add(&totals);
-                    }
-                    for (reason, bytes) in &row.duplicates {
-                        let totals = Totals { wan_duplicate: *bytes, ..Totals::default() };
-                        groups.entry(WanReason::as_str(*reason).to_owned()).or_default().add(&totals);
-                    }
-                }
-            }
-        }
-    }
-    let row = |(name, totals): (String, Totals)| {
-        let mut row = SavingsRow { totals, ..SavingsRow::default() };
-        match by {
-            By::Package => row.package = Some(name),
-            By::Node => row.node = Some(name),
-            By::Hour => row.hour = Some(name),
-            By::Reason => row.reason = Some(name),
-        }
-        row
-    };
-    savings.rows = groups.into_iter().map(row).collect();
-    savings
-}
-
-fn hour(hours: u32) -> String {
-    let at = jiff::Timestamp::from_second(i64::from(hours) * 3600);
-    at.map_or_else(|_| hours.to_string(), |at| at.to_string())
 }

@@ -1,0 +1,74 @@
+//! What was booked since the books were last written down: one line of JSON an entry, appended within
+//! milliseconds and not waited for. The system keeps it when this process is killed; a power cut can
+//! take it, and with it no more than a second.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::id::BlobId;
+use crate::core::ledger::{Extents, Row, RowKey};
+
+/// One line. Each says all of its subject, so that the last one of a subject counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Entry {
+    /// A row, as it is now.
+    Row(RowKey, Row),
+    /// What clients were handed of a blob; `None` if that begins anew.
+    Handed(BlobId, Option<Extents>),
+}
+
+#[derive(Debug)]
+pub(super) struct Journal {
+    file: File,
+}
+
+impl Journal {
+    /// Opens a journal, and returns what it holds. A line that was cut short is the last one, and lost.
+    pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<Entry>)> {
+        let held = std::fs::read(path).unwrap_or_default();
+        let lines = held.split(|byte| *byte == b'\n');
+        let entries = lines.map_while(|line| serde_json::from_slice(line).ok()).collect();
+        let file = File::options().create(true).append(true).open(path)?;
+        Ok((Self { file }, entries))
+    }
+
+    pub(super) fn append(&mut self, entries: &[Entry]) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for entry in entries {
+            serde_json::to_writer(&mut lines, entry)?;
+            lines.push(b'\n');
+        }
+        self.file.write_all(&lines)
+    }
+
+    /// All of it is written down elsewhere.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        self.file.set_len(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_line_is_all_that_is_lost() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("journal");
+        let entry = |n: u8| Entry::Handed(BlobId::of(&[n]), None);
+        let (mut journal, held) = Journal::open(&path).expect("a fresh folder");
+        assert_eq!(held, []);
+        journal.append(&[entry(1), entry(2)]).expect("room");
+        journal.append(&[entry(3)]).expect("room");
+        drop(journal);
+        let length = std::fs::metadata(&path).expect("it is there").len();
+        File::options().write(true).open(&path).and_then(|file| file.set_len(length - 5)).expect("room");
+        let (mut journal, held) = Journal::open(&path).expect("its own file");
+        assert_eq!(held, [entry(1), entry(2)]);
+        journal.clear().expect("its own file");
+        assert_eq!(Journal::open(&path).expect("its own file").1, []);
+    }
+}

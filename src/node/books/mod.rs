@@ -1,0 +1,388 @@
+//! The ledger, kept: booked where bytes are metered, noted within milliseconds, written down every
+//! second.
+
+mod disk;
+mod journal;
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::core::id::{BlobId, NodeId};
+use crate::core::ledger::{
+    Arrival, Extents, Front, Keep, Ledger, Row, RowKey, Source, Totals, WanReason, Wire,
+};
+use crate::core::manifest::Manifest;
+use crate::net::Net;
+use disk::Disk;
+pub use disk::Gap;
+
+/// A kill of the process loses at most so much of the books.
+const NOTE: Duration = Duration::from_millis(10);
+/// A power cut loses at most so much of them.
+const EVERY: Duration = Duration::from_secs(1);
+/// An idle agent books what members said so often.
+const IDLE: Duration = Duration::from_secs(60);
+/// What is kept: some 500 bytes a row, so at most 50 MB on disk.
+const KEEP: Keep = Keep { hourly_days: 35, days: 400, rows: 100_000 };
+
+#[derive(Debug, Default)]
+struct State {
+    ledger: Ledger,
+    /// Through which front a blob is being read.
+    fronts: HashMap<BlobId, Front>,
+    /// Chunks that came while a client was reading their blob, and that it was not handed yet.
+    arrivals: HashMap<BlobId, HashMap<u32, Arrival>>,
+    /// Bytes that a client was handed of chunks that had not been booked: those that were held, and
+    /// those that a reader found on the disk before they were booked here.
+    early: HashMap<BlobId, HashMap<u32, u64>>,
+    /// What clients of this machine were handed of the blobs it holds.
+    handed: HashMap<BlobId, Extents>,
+    handed_changed: HashSet<BlobId>,
+    /// The hour in which rows were last rolled up.
+    settled: u32,
+}
+
+/// The node's books.
+#[derive(Debug)]
+pub struct Books {
+    state: Mutex<State>,
+    disk: Mutex<Disk>,
+    gaps: Vec<Gap>,
+    changed: Notify,
+}
+
+/// Hours since the epoch.
+pub fn hour_now() -> u32 {
+    (jiff::Timestamp::now().as_second() / 3600).max(0) as u32
+}
+
+fn row_key(label: &str, front: Front) -> RowKey {
+    RowKey { hour: hour_now(), package: label.to_owned(), front }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Books {
+    /// Opens the books in a folder; damaged ones are put aside, with a warning, not lost.
+    ///
+    /// # Errors
+    /// In words, if the folder cannot be used.
+    pub fn open(dir: &Path) -> Result<Self, String> {
+        let (disk, kept) = Disk::open(dir)?;
+        let state = State { ledger: kept.ledger, handed: kept.handed, ..State::default() };
+        let changed = Notify::new();
+        Ok(Self { state: Mutex::new(state), disk: Mutex::new(disk), gaps: kept.gaps, changed })
+    }
+
+    /// The ledger, to enter something.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.changed.notify_one();
+        lock(&self.state)
+    }
+
+    /// WAN connections carried bytes.
+    pub(super) fn wire(&self, label: &str, reason: WanReason, wire: Wire) {
+        self.state().ledger.wire(&row_key(label, Front::None), reason, wire);
+    }
+
+    /// Of them, so many were a chunk as the origin stores it.
+    pub(super) fn chunk(&self, label: &str, stored: u64) {
+        self.state().ledger.chunk(&row_key(label, Front::None), stored);
+    }
+
+    pub(super) fn duplicate(&self, label: &str, reason: WanReason, bytes: u64) {
+        self.state().ledger.duplicate(&row_key(label, Front::None), reason, bytes);
+    }
+
+    /// A member was sent content.
+    pub(super) fn served(&self, label: &str, taker: NodeId, bytes: u64) {
+        self.state().ledger.served(&row_key(label, Front::None), taker, bytes);
+    }
+
+    /// Connections with members brought so many bytes, headers of TCP and IP apart.
+    pub(super) fn lan_wire(&self, bytes: u64) {
+        // It waits for the next entry to be written down: members talk all the time.
+        lock(&self.state).ledger.lan_wire(&row_key(SWARM, Front::None), bytes);
+    }
+
+    /// A blob has begun in the store, with these chunks copied from other blobs: a machine without
+    /// Branchline would fetch all of it.
+    pub(super) fn opened(&self, label: &str, manifest: &Manifest, reused: impl Iterator<Item = u32>) {
+        let blob = manifest.blob();
+        let mut state = self.state();
+        let state = &mut *state;
+        if state.handed.remove(&blob).is_some() {
+            state.handed_changed.insert(blob);
+        }
+        let Some(front) = state.fronts.get(&blob) else { return };
+        let key = row_key(label, *front);
+        for chunk in reused {
+            let bytes = manifest.chunk(chunk).map_or(0, |chunk| u64::from(chunk.length));
+            let arrival = state.ledger.arrived(key.clone(), Source::Reused, bytes);
+            state.arrivals.entry(blob).or_default().insert(chunk, arrival);
+        }
+    }
+
+    /// Verified chunks came, of these lengths.
+    pub(super) fn arrived(
+        &self,
+        blob: BlobId,
+        label: &str,
+        source: Source,
+        chunks: impl Iterator<Item = (u32, u64)>,
+    ) {
+        let mut state = self.state();
+        let state = &mut *state;
+        let front = state.fronts.get(&blob).copied();
+        let key = row_key(label, front.unwrap_or_default());
+        for (chunk, bytes) in chunks {
+            let mut arrival = state.ledger.arrived(key.clone(), source, bytes);
+            if let Some(early) = state.early.get_mut(&blob).and_then(|early| early.remove(&chunk)) {
+                state.ledger.reclaim(&mut arrival, early);
+            }
+            if front.is_some() {
+                state.arrivals.entry(blob).or_default().insert(chunk, arrival);
+            }
+        }
+    }
+
+    /// Bytes of a chunk came and were handed to a client, without being kept. Another time they would
+    /// come again, as they would without Branchline.
+    pub(super) fn passed(
+        &self,
+        blob: BlobId,
+        chunk: u32,
+        label: &str,
+        front: Front,
+        source: Source,
+        bytes: u64,
+    ) {
+        self.arrived(blob, label, source, std::iter::once((chunk, bytes)));
+        let key = row_key(label, front);
+        let mut state = self.state();
+        hand_out(&mut state, &key, blob, std::iter::once((chunk, bytes)));
+        state.ledger.direct(&key, bytes);
+    }
+
+    /// A client was handed these bytes.
+    pub(super) fn delivered(&self, manifest: &Manifest, label: &str, front: Front, bytes: Range<u64>) {
+        let (key, blob) = (row_key(label, front), manifest.blob());
+        let mut state = self.state();
+        hand_out(&mut state, &key, blob, manifest.pieces(bytes.clone()));
+        let new = state.handed.entry(blob).or_default().add(bytes);
+        state.ledger.direct(&key, new);
+        if new > 0 {
+            state.handed_changed.insert(blob);
+        }
+    }
+
+    /// The first client begins to read a blob: what came before was held before.
+    pub(super) fn begin(&self, blob: BlobId, front: Front) {
+        self.settle(&blob);
+        lock(&self.state).fronts.insert(blob, front);
+    }
+
+    /// No client reads this blob any more.
+    pub(super) fn settle(&self, blob: &BlobId) {
+        let mut state = lock(&self.state);
+        state.arrivals.remove(blob);
+        state.early.remove(blob);
+        state.fronts.remove(blob);
+    }
+
+    /// Forgets what clients were handed of blobs that this node does not hold.
+    pub(super) fn retain(&self, holds: impl Fn(&BlobId) -> bool) {
+        let mut state = self.state();
+        let gone: Vec<BlobId> = state.handed.keys().filter(|blob| !holds(blob)).copied().collect();
+        for blob in gone {
+            state.handed.remove(&blob);
+            state.handed_changed.insert(blob);
+        }
+    }
+
+    /// The rows of these hours, oldest first.
+    pub fn rows(&self, hours: Range<u32>) -> Vec<(RowKey, Row)> {
+        lock(&self.state).ledger.rows(hours).map(|(key, row)| (key.clone(), row.clone())).collect()
+    }
+
+    /// When the agent did not stop as it should.
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
+    /// The sum of all rows, with what it is made of.
+    pub fn sum(&self) -> Row {
+        let mut sum = Row::default();
+        lock(&self.state).ledger.rows(0..u32::MAX).for_each(|(_, row)| sum.add(row));
+        sum
+    }
+
+    /// The sum of all rows.
+    pub fn totals(&self) -> Totals {
+        self.sum().totals
+    }
+
+    /// Notes what changed where a kill cannot take it.
+    fn note(&self) {
+        let mut disk = lock(&self.disk);
+        let (rows, handed) = {
+            let mut state = lock(&self.state);
+            let handed: Vec<BlobId> = state.handed_changed.drain().collect();
+            let handed = handed.into_iter().map(|blob| (blob, state.handed.get(&blob).cloned())).collect();
+            (state.ledger.take_changed(), handed)
+        };
+        disk.note(rows, handed);
+    }
+
+    /// Writes down what changed.
+    pub fn flush(&self) {
+        self.note();
+        let mut disk = lock(&self.disk);
+        let (rows, blobs) = disk.unflushed();
+        let mut state = lock(&self.state);
+        let hour = hour_now();
+        let mut gone = Vec::new();
+        if hour != state.settled {
+            gone = state.ledger.settle(hour, KEEP);
+            state.settled = hour;
+        }
+        if rows.is_empty() && blobs.is_empty() && gone.is_empty() {
+            return;
+        }
+        let rolled = state.ledger.take_changed();
+        let keys = rows.into_iter().chain(gone).chain(rolled.into_iter().map(|(key, _)| key));
+        let rows: Vec<_> =
+            keys.map(|key| (state.ledger.row_of(&key).cloned(), key)).map(|(row, key)| (key, row)).collect();
+        let handed: Vec<_> = blobs.into_iter().map(|blob| (blob, state.handed.get(&blob).cloned())).collect();
+        drop(state);
+        if let Err(error) = disk.flush(&rows, &handed) {
+            tracing::error!(%error, "the ledger could not be written; its rows are kept in memory");
+        }
+    }
+
+    /// Writes down what changed, and that nothing is missing.
+    pub fn close(&self) {
+        self.flush();
+        if let Err(error) = lock(&self.disk).end() {
+            tracing::warn!(%error, "the ledger could not be closed");
+        }
+    }
+}
+
+/// How the ledger calls what members say to each other.
+const SWARM: &str = "(swarm)";
+
+fn hand_out(state: &mut State, key: &RowKey, blob: BlobId, pieces: impl Iterator<Item = (u32, u64)>) {
+    let mut arrivals = state.arrivals.get_mut(&blob);
+    for (chunk, bytes) in pieces {
+        let arrival = arrivals.as_mut().and_then(|arrivals| arrivals.get_mut(&chunk));
+        if arrival.is_none() {
+            *state.early.entry(blob).or_default().entry(chunk).or_default() += bytes;
+        }
+        state.ledger.delivered(key, arrival, bytes);
+    }
+}
+
+/// Writes the books down, for as long as the agent runs. An agent that books nothing is not woken.
+pub(super) async fn keep(books: Arc<Books>, net: Net) {
+    let mut flushed = Instant::now();
+    let mut dirty = false;
+    loop {
+        if dirty {
+            let due = tokio::time::sleep_until((flushed + EVERY).into());
+            tokio::select! {
+                () = due => {}
+                () = books.changed.notified() => tokio::time::sleep(NOTE).await,
+            }
+        } else {
+            // Members talk even when nothing is booked.
+            tokio::time::timeout(IDLE, books.changed.notified()).await.ok();
+            tokio::time::sleep(NOTE).await;
+        }
+        let due = flushed.elapsed() >= EVERY;
+        if due {
+            books.lan_wire(net.take_read());
+        }
+        let it = books.clone();
+        super::blocking(move || if due { it.flush() } else { it.note() }).await;
+        dirty = !due;
+        if due {
+            flushed = Instant::now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::id::{ChunkId, PackId};
+    use crate::core::manifest::Chunk;
+
+    fn manifest(chunks: u32) -> Manifest {
+        let chunk = |n: u32| Chunk {
+            id: ChunkId::of(&n.to_le_bytes()),
+            offset: 0,
+            length: 100,
+            pack: 0,
+            pack_offset: u64::from(n) * 100,
+            stored: 100,
+        };
+        let chunks: Vec<Chunk> = (0..chunks).map(chunk).collect();
+        Manifest::build(BlobId::of(b"b"), [0; 32], vec![PackId::of(b"")], &chunks).expect("consistent")
+    }
+
+    const COLD: Source = Source::Wan(WanReason::Cold);
+
+    fn book(books: &Books, manifest: &Manifest) {
+        let blob = manifest.blob();
+        books.wire("p@1", WanReason::Cold, Wire { read: 110, headers: 40, sent: 20 });
+        books.begin(blob, Front::Get);
+        books.opened("p@1", manifest, std::iter::once(1));
+        books.arrived(blob, "p@1", COLD, [(0, 100)].into_iter());
+        books.delivered(manifest, "p@1", Front::Get, 0..200);
+        books.settle(&blob);
+        books.delivered(manifest, "p@1", Front::Packages, 0..50);
+    }
+
+    fn figures(totals: &Totals) -> [u64; 7] {
+        let it = totals;
+        [it.delivered, it.wan, it.local, it.reused, it.direct, it.wan_wire, it.wan_headers]
+    }
+
+    #[test]
+    fn rows_survive_a_kill_and_it_is_said() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (path, copy) = (dir.path().join("ledger"), dir.path().join("killed"));
+        let manifest = manifest(2);
+        let books = Books::open(&path).expect("a fresh folder");
+        book(&books, &manifest);
+        books.note();
+        // What a killed process leaves behind.
+        std::fs::create_dir(&copy).expect("room");
+        for file in std::fs::read_dir(&path).expect("a folder").flatten().filter(|it| it.path().is_file()) {
+            std::fs::copy(file.path(), copy.join(file.file_name())).expect("room");
+        }
+        let expected = [250, 100, 150, 100, 200, 110, 40];
+        assert_eq!(figures(&books.totals()), expected);
+        let killed = Books::open(&copy).expect("what was left");
+        assert_eq!(figures(&killed.totals()), expected);
+        assert_eq!(killed.sum().fault(), None);
+        killed.delivered(&manifest, "p@1", Front::Get, 100..200);
+        assert_eq!(killed.totals().direct, 200, "handed out before");
+        drop(killed);
+        let again = Books::open(&copy).expect("its own folder");
+        assert_eq!(again.gaps().len(), 1, "the first kill");
+        drop(again);
+        books.close();
+        drop(books);
+        let books = Books::open(&path).expect("its own folder");
+        assert_eq!((figures(&books.totals()), books.gaps().len()), (expected, 0));
+    }
+}
