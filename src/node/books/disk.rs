@@ -111,7 +111,7 @@ impl Disk {
             match entry {
                 Entry::Row(key, row) => {
                     self.unflushed.insert(key.clone());
-                    rows.insert(key, row);
+                    rows.insert(key, *row);
                 }
                 Entry::Handed(blob, extents) => {
                     self.unflushed_handed.insert(blob);
@@ -145,7 +145,7 @@ impl Disk {
     pub(super) fn note(&mut self, rows: Vec<(RowKey, Row)>, handed: Vec<(BlobId, Option<Extents>)>) {
         self.unflushed.extend(rows.iter().map(|(key, _)| key.clone()));
         self.unflushed_handed.extend(handed.iter().map(|(blob, _)| *blob));
-        let rows = rows.into_iter().map(|(key, row)| Entry::Row(key, row));
+        let rows = rows.into_iter().map(|(key, row)| Entry::Row(key, Box::new(row)));
         let handed = handed.into_iter().map(|(blob, extents)| Entry::Handed(blob, extents));
         let entries: Vec<Entry> = rows.chain(handed).collect();
         if let Err(error) = self.journal.append(&entries) {

@@ -15,7 +15,7 @@ use crate::core::ledger::{Extents, Row, RowKey};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Entry {
     /// A row, as it is now.
-    Row(RowKey, Row),
+    Row(RowKey, Box<Row>),
     /// What clients were handed of a blob; `None` if that begins anew.
     Handed(BlobId, Option<Extents>),
 }
