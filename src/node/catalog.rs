@@ -86,7 +86,7 @@ impl CatalogService {
         config: &Config,
         standing: Arc<Standing>,
     ) -> Result<Self, OriginError> {
-        let sink = move |wire| books.wire(LABEL, WanReason::Revalidate, wire);
+        let sink = move |carried| books.carried(LABEL, WanReason::Revalidate, carried);
         let origin = origin.metered(Arc::new(sink))?;
         Ok(Self {
             keeper,

@@ -1,6 +1,6 @@
 //! The task that owns the coordinator.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -166,10 +166,11 @@ impl Driver {
             Effect::Connect { nodes } => self.node.inner.net.connect(nodes),
             Effect::FetchManifest { blob, manifest, from } => self.fetch_manifest(blob, manifest, from),
             Effect::FetchWan { blob, run, chunks, reason } => {
-                tracing::debug!(%blob, run, chunks = chunks.len(), reason = reason.as_str(), "pulling over the WAN");
                 let (Some(handle), Ok(wan)) = (self.blob(&blob), self.wan(blob)) else {
                     return self.unwritable(blob);
                 };
+                let reason = wan.why(reason);
+                tracing::debug!(%blob, run, chunks = chunks.len(), reason = reason.as_str(), "pulling over the WAN");
                 let order = wan::Run { blob, run, chunks, reason };
                 let work = wan::pull(self.node.clone(), wan, handle, order);
                 let abort = self.tasks.spawn(work);
@@ -240,7 +241,9 @@ impl Driver {
             return Ok(wan.clone());
         }
         let (books, label) = (&self.node.inner.books, self.node.label(&blob));
-        let wan = Arc::new(WanFlight::new(&self.origin, books, label, running.background.clone())?);
+        let mut wan = WanFlight::new(&self.origin, books, label, running.background.clone())?;
+        wan.upgrade = self.node.holds_other_version(&blob);
+        let wan = Arc::new(wan);
         running.wan = Some(wan.clone());
         Ok(wan)
     }
@@ -313,6 +316,14 @@ pub(super) fn local_failure(error: &StoreError) -> Failure {
 }
 
 impl Node {
+    /// Whether another version of the blob's package is complete here.
+    fn holds_other_version(&self, blob: &BlobId) -> bool {
+        let Some(catalog) = self.inner.catalog.current() else { return false };
+        let complete = self.inner.store.list().into_iter().filter(|held| held.complete && held.blob != *blob);
+        let complete: HashSet<BlobId> = complete.map(|held| held.blob).collect();
+        catalog.versions_beside(blob).any(|published| complete.contains(&published.blob))
+    }
+
     /// How the ledger calls a blob.
     pub(super) fn label(&self, blob: &BlobId) -> String {
         let catalog = self.inner.catalog.current();

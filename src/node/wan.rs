@@ -29,6 +29,8 @@ pub(super) struct WanFlight {
     reason: Arc<Mutex<WanReason>>,
     /// Nobody waits for what is pulled; may change at any time.
     background: Arc<AtomicBool>,
+    /// Another version of the package is here already.
+    pub(super) upgrade: bool,
 }
 
 impl WanFlight {
@@ -42,8 +44,19 @@ impl WanFlight {
     ) -> Result<Self, OriginError> {
         let reason = Arc::new(Mutex::new(WanReason::Cold));
         let (books, booked, why) = (books.clone(), label.clone(), reason.clone());
-        let sink = move |wire| books.wire(&booked, *why.lock().unwrap_or_else(PoisonError::into_inner), wire);
-        Ok(Self { origin: origin.metered(Arc::new(sink))?, label, reason, background })
+        let sink = move |carried| {
+            books.carried(&booked, *why.lock().unwrap_or_else(PoisonError::into_inner), carried);
+        };
+        Ok(Self { origin: origin.metered(Arc::new(sink))?, label, reason, background, upgrade: false })
+    }
+
+    /// Why chunks cross that nobody on the site holds, where the coordinator has no better reason.
+    pub(super) fn why(&self, reason: WanReason) -> WanReason {
+        match reason {
+            WanReason::Cold if self.is_background() => WanReason::Preload,
+            WanReason::Cold if self.upgrade => WanReason::Upgrade,
+            reason => reason,
+        }
     }
 
     /// What comes from now on is asked for this reason.
@@ -53,6 +66,12 @@ impl WanFlight {
 
     fn is_background(&self) -> bool {
         self.background.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for WanFlight {
+    fn drop(&mut self) {
+        self.origin.meter().end();
     }
 }
 

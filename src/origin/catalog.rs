@@ -90,6 +90,13 @@ impl Catalog {
             .flat_map(|(name, versions)| versions.iter().map(move |(version, it)| (name, version, it)))
     }
 
+    /// The other versions of the package that this blob is a version of.
+    pub fn versions_beside(&self, blob: &BlobId) -> impl Iterator<Item = &Published> {
+        let label = self.labels.get(blob).and_then(|label| label.split_once('@'));
+        let versions = label.and_then(|(name, _)| self.packages.get(&name.parse::<PackageName>().ok()?));
+        versions.into_iter().flat_map(|versions| versions.values()).filter(move |it| it.blob != *blob)
+    }
+
     /// The first version that is this blob, as `NAME@VERSION`.
     pub fn label_of(&self, blob: &BlobId) -> Option<String> {
         self.labels.get(blob).cloned()

@@ -19,7 +19,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::OriginError;
 use super::address::Address;
-use super::meter::{Meter, Sink};
+use super::meter::{Carried, Meter, Sink};
 use super::transport::MeteredHttp;
 use crate::core::ledger::Wire;
 
@@ -158,7 +158,12 @@ impl Origin {
         }
         let meter = self.meter.clone();
         Ok(stream
-            .inspect_ok(move |piece| meter.carried(Wire { read: piece.len() as u64, ..Wire::default() }))
+            .inspect_ok(move |piece| {
+                meter.carried(Carried {
+                    wire: Wire { read: piece.len() as u64, ..Wire::default() },
+                    ..Carried::default()
+                })
+            })
             .boxed())
     }
 

@@ -1,15 +1,18 @@
 //! Counting what a WAN connection carries: at the socket, below TLS and HTTP, so that headers,
 //! encryption and compression are in; and keeping what the system reads ahead small.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::tcp_info::{TcpInfo, tcp_info};
 use crate::core::ledger::Wire;
@@ -23,13 +26,42 @@ const OFTEN: u64 = 64 << 10;
 const IPV4: u64 = 20;
 const IPV6: u64 = 40;
 
+/// A connection's rate is measured over so long.
+const RATE_OVER: Duration = Duration::from_millis(100);
+
+/// Payload of a full segment, in bytes.
+const SEGMENT: u64 = 1448;
+
+/// Whether an answer on a connection has begun, and was not read to its end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    pub(super) fn set(&self, busy: bool) {
+        self.0.store(busy, Ordering::Relaxed);
+    }
+}
+
+/// What a connection has carried since the last time it was told of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Which connection, of this process.
+    pub connection: u64,
+    /// What it carried.
+    pub wire: Wire,
+    /// Payload that is on its way to it, as its rate and its round trip let one guess: what would
+    /// still cross the WAN if this process were killed now. 0 when the connection has ended.
+    pub flying: u64,
+}
+
 /// Who is told what connections carry, as they carry it. Must not wait.
-pub type Sink = Arc<dyn Fn(Wire) + Send + Sync>;
+pub type Sink = Arc<dyn Fn(Carried) + Send + Sync>;
 
 /// The meter of some connections.
 pub struct Meter {
     window: AtomicUsize,
     sink: Sink,
+    over: CancellationToken,
 }
 
 impl std::fmt::Debug for Meter {
@@ -41,7 +73,7 @@ impl std::fmt::Debug for Meter {
 impl Meter {
     /// A meter that tells this sink.
     pub(super) fn new(sink: Sink) -> Self {
-        Self { window: AtomicUsize::new(0), sink }
+        Self { window: AtomicUsize::new(0), sink, over: CancellationToken::new() }
     }
 
     /// Has the system read no more than so many bytes ahead on each connection, from now on: what
@@ -51,18 +83,27 @@ impl Meter {
         self.window.store(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn carried(&self, wire: Wire) {
-        if wire != Wire::default() {
-            (self.sink)(wire);
-        }
+    /// Ends its connections at once. An HTTP client that nobody reads from notices late, if its
+    /// connection is silent, that it should; meanwhile more could cross the WAN.
+    pub fn end(&self) {
+        self.over.cancel();
+    }
+
+    pub(super) fn carried(&self, carried: Carried) {
+        (self.sink)(carried);
     }
 }
+
+static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// A connection that is metered.
 #[derive(Debug)]
 pub(super) struct Metered {
     inner: TcpStream,
     meter: Arc<Meter>,
+    over: Pin<Box<WaitForCancellationFutureOwned>>,
+    busy: Busy,
+    number: u64,
     /// As it was last set.
     window: usize,
     /// Payload that was read.
@@ -72,13 +113,29 @@ pub(super) struct Metered {
     /// What the system had counted when the sink was told.
     before: TcpInfo,
     ip_header: u64,
+    /// Bytes read by when, and the rate since the time before that, in bytes per second.
+    rated: (u64, Instant),
+    rate: f64,
 }
 
 impl Metered {
     pub(super) fn new(inner: TcpStream, meter: Arc<Meter>) -> Self {
         let ipv6 = inner.peer_addr().is_ok_and(|peer| peer.is_ipv6());
         let ip_header = if ipv6 { IPV6 } else { IPV4 };
-        Self { inner, meter, window: 0, read: 0, told: 0, before: TcpInfo::default(), ip_header }
+        Self {
+            inner,
+            over: Box::pin(meter.over.clone().cancelled_owned()),
+            meter,
+            busy: Busy::default(),
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            window: 0,
+            read: 0,
+            told: 0,
+            before: TcpInfo::default(),
+            ip_header,
+            rated: (0, Instant::now()),
+            rate: 0.0,
+        }
     }
 
     fn keep_window(&mut self) {
@@ -100,12 +157,32 @@ impl Metered {
         let now = tcp_info(&self.inner).unwrap_or(self.before);
         let came = if end { self.read.max(now.received) } else { self.read };
         let header = now.header + self.ip_header;
-        self.meter.carried(Wire {
-            read: came - self.told,
-            headers: (now.packets_in - self.before.packets_in) * header,
+        let flying = self.flying(now.round_trip_us, end);
+        // What came since, unread, was on its way then.
+        let estimated = if end { flying.saturating_sub(came - self.read) } else { 0 };
+        let packets_in = now.packets_in - self.before.packets_in + estimated / SEGMENT;
+        let wire = Wire {
+            read: came - self.told + estimated,
+            estimated,
+            headers: packets_in * header,
             sent: now.sent - self.before.sent + (now.packets_out - self.before.packets_out) * header,
-        });
+        };
+        let flying = if end { 0 } else { flying };
+        self.meter.carried(Carried { connection: self.number, wire, flying });
         (self.told, self.before) = (came, now);
+    }
+
+    /// Payload that is on its way, if an answer is not read to its end. When the connection has been
+    /// silent at its `end`, what came before says how much that was.
+    fn flying(&mut self, round_trip_us: u64, end: bool) -> u64 {
+        let (read, at) = self.rated;
+        let time = at.elapsed();
+        if time >= RATE_OVER && !end {
+            self.rate = (self.read - read) as f64 / time.as_secs_f64();
+            self.rated = (self.read, Instant::now());
+        }
+        let busy = self.busy.0.load(Ordering::Relaxed);
+        if busy { (self.rate * round_trip_us as f64 / 1e6) as u64 } else { 0 }
     }
 }
 
@@ -118,6 +195,9 @@ impl Drop for Metered {
 impl AsyncRead for Metered {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.over.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "its flight is over")));
+        }
         this.keep_window();
         let before = buf.filled().len();
         let result = Pin::new(&mut this.inner).poll_read(cx, buf);
@@ -146,6 +226,6 @@ impl AsyncWrite for Metered {
 
 impl Connection for Metered {
     fn connected(&self) -> Connected {
-        Connected::new()
+        Connected::new().extra(self.busy.clone())
     }
 }

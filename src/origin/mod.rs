@@ -18,7 +18,7 @@ pub use address::Address;
 pub use catalog::Catalog;
 pub use client::Origin;
 pub use keeper::Keeper;
-pub use meter::{Meter, Sink};
+pub use meter::{Carried, Meter, Sink};
 pub use verify::Fetch;
 
 /// Why the origin did not give what was asked.

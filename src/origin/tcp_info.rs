@@ -15,6 +15,8 @@ pub(super) struct TcpInfo {
     pub(super) packets_out: u64,
     /// Bytes of TCP's header in each.
     pub(super) header: u64,
+    /// The round trip as the receiver sees it, in microseconds; 0 while it is not known.
+    pub(super) round_trip_us: u64,
 }
 
 /// TCP's header without options, and what timestamps add to it, in bytes.
@@ -26,6 +28,7 @@ const TIMESTAMPS: u64 = 12;
 pub(super) fn tcp_info(socket: impl AsFd) -> Option<TcpInfo> {
     /// Where they are in the kernel's `struct tcp_info` (`linux/tcp.h`), whose layout only ever grows.
     const OPTIONS: usize = 5;
+    const ROUND_TRIP: usize = 92;
     const RECEIVED: usize = 128;
     const PACKETS_OUT: usize = 136;
     const PACKETS_IN: usize = 140;
@@ -42,6 +45,7 @@ pub(super) fn tcp_info(socket: impl AsFd) -> Option<TcpInfo> {
         packets_in: short(PACKETS_IN).into(),
         packets_out: short(PACKETS_OUT).into(),
         header: if stamped { HEADER + TIMESTAMPS } else { HEADER },
+        round_trip_us: short(ROUND_TRIP).into(),
     })
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::Uri;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
@@ -21,7 +22,7 @@ use object_store::client::{
 };
 use tower_service::Service;
 
-use super::meter::{Meter, Metered};
+use super::meter::{Busy, Meter, Metered};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -105,8 +106,40 @@ impl HttpService for MeteredHttp {
             HttpError::new(kind, error)
         })?;
         let (parts, body) = response.into_parts();
-        let body = HttpResponseBody::new(body.map_err(|error| HttpError::new(kind_of(&error), error)));
-        Ok(HttpResponse::from_parts(parts, body))
+        let body = body.map_err(|error| HttpError::new(kind_of(&error), error));
+        let busy = parts.extensions.get::<Busy>().cloned().unwrap_or_default();
+        busy.set(!body.is_end_stream());
+        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(ToItsEnd { body: Box::pin(body), busy })))
+    }
+}
+
+/// An answer that says when it was read to its end.
+struct ToItsEnd<B> {
+    body: Pin<Box<B>>,
+    busy: Busy,
+}
+
+impl<B: Body> Body for ToItsEnd<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = self.body.as_mut().poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.busy.set(false);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -35,6 +35,10 @@ impl Context<'_> {
         self.members.contains_key(node)
     }
 
+    pub(super) fn has_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
     pub(super) fn weight(&self, node: &NodeId) -> u32 {
         if *node == self.me { self.config.weight } else { self.members.get(node).copied().unwrap_or(0) }
     }

@@ -38,10 +38,14 @@ impl Flight {
         need.union_with(&forced);
         need = need.difference(&self.held).difference(&lead.pulling()).difference(self.swarm.asked());
         let (damaged, inherited) = (&self.damaged, &self.inherited);
+        let busy = if forced.is_empty() { ChunkSet::new() } else { self.swarm.busy(cx.now) };
+        let by_policy = !cx.config.shares && cx.has_members();
         let reason_of = |chunk| match chunk {
             chunk if damaged.contains(chunk) => WanReason::HashFailure,
+            chunk if busy.contains(chunk) => WanReason::PeerBusy,
             chunk if forced.contains(chunk) => WanReason::NoPeer,
             chunk if inherited.contains(chunk) => WanReason::Takeover,
+            _ if by_policy => WanReason::Policy,
             _ => WanReason::Cold,
         };
         while lead.runs.len() < cx.config.wan_runs && !need.is_empty() {

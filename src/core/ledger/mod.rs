@@ -29,6 +29,8 @@ pub struct Arrival {
 pub struct Wire {
     /// Payload of TCP that came.
     pub read: u64,
+    /// Of it, what must have been on its way, and was not seen to come.
+    pub estimated: u64,
     /// Headers of TCP and IP on the packets that came.
     pub headers: u64,
     /// What was sent, headers and all.
@@ -127,6 +129,7 @@ impl Ledger {
         if wire != Wire::default() {
             let row = self.row(key);
             row.totals.wan_wire += wire.read;
+            row.totals.wan_estimated += wire.estimated;
             row.totals.wan_headers += wire.headers;
             row.totals.wan_sent += wire.sent;
             *row.reasons.entry(reason).or_default() += wire.read;

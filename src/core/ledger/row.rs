@@ -174,6 +174,9 @@ totals! {
     wan_wire,
     /// Of `wan_wire`, chunks, compressed as the origin stores them; the rest is overhead.
     wan_chunks,
+    /// Of `wan_wire`, what was on its way when a connection broke off, and crossed all the same: by its
+    /// rate and its round trip.
+    wan_estimated,
     /// TCP and IP headers of the packets that brought `wan_wire`; 0 where the system does not tell.
     wan_headers,
     /// Sent over WAN connections: requests and acknowledgements, all headers counted in.

@@ -100,7 +100,7 @@ impl Swarm {
         }
         match end {
             BatchEnd::Done => source.succeeded(),
-            BatchEnd::Busy => source.is_busy(now),
+            BatchEnd::Busy => source.was_busy(now),
             BatchEnd::Failed | BatchEnd::Slow => source.failed(now),
             BatchEnd::Lied => {}
         }

@@ -117,6 +117,14 @@ impl Swarm {
         reachable
     }
 
+    /// What sources hold that had no upload slot free just now.
+    pub fn busy(&self, now: Instant) -> ChunkSet {
+        let mut busy = ChunkSet::new();
+        let sources = self.sources.values().filter(|source| source.is_busy(now));
+        sources.for_each(|source| busy.union_with(&source.held));
+        busy
+    }
+
     /// Notes chunks that the site holds, wherever they are.
     pub fn hear_of(&mut self, held: &ChunkSet) {
         self.heard_of.union_with(held);

@@ -25,6 +25,8 @@ pub(super) struct Source {
     rate: Option<f64>,
     failures: u32,
     rests_until: Option<Instant>,
+    /// It rests because it was busy.
+    busy: bool,
 }
 
 impl Source {
@@ -52,11 +54,18 @@ impl Source {
         self.failures = 0;
     }
 
-    pub(super) fn is_busy(&mut self, now: Instant) {
+    pub(super) fn was_busy(&mut self, now: Instant) {
+        self.busy = true;
         self.rests_until = Some(now + REST / 2);
     }
 
+    /// Whether it rests because it was busy.
+    pub(super) fn is_busy(&self, now: Instant) -> bool {
+        self.busy && self.rests(now).is_some()
+    }
+
     pub(super) fn failed(&mut self, now: Instant) {
+        self.busy = false;
         self.failures = (self.failures + 1).min(10);
         self.rests_until = Some(now + (REST * 2u32.pow(self.failures)).min(LONGEST_REST));
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Entry, Journal};
+use super::journal::{Entry, Flying, Journal};
 use crate::core::id::BlobId;
 use crate::core::ledger::{Extents, Front, Ledger, Row, RowKey};
 
@@ -20,6 +20,9 @@ pub struct Gap {
     pub after: i64,
     /// When it was noticed.
     pub noticed: i64,
+    /// What was on its way over the WAN just then, by estimate: entered, since a router counts it.
+    #[serde(default)]
+    pub estimated: u64,
 }
 
 /// What was read when the books were opened.
@@ -27,6 +30,8 @@ pub(super) struct Kept {
     pub(super) ledger: Ledger,
     pub(super) handed: HashMap<BlobId, Extents>,
     pub(super) gaps: Vec<Gap>,
+    /// What was on its way over the WAN when the agent was killed.
+    pub(super) flying: Vec<Flying>,
 }
 
 #[derive(Debug)]
@@ -91,8 +96,9 @@ impl Disk {
             unflushed: BTreeSet::new(),
             unflushed_handed: BTreeSet::new(),
         };
-        let kept = disk.recover(entries);
-        disk.begin().map_err(|error| failed(&error))?;
+        let mut kept = disk.recover(entries);
+        let estimated = kept.flying.iter().map(|it| it.bytes).sum();
+        kept.gaps.extend(disk.begin(estimated).map_err(|error| failed(&error))?);
         Ok((disk, kept))
     }
 
@@ -107,8 +113,10 @@ impl Disk {
                 Some((BlobId::from_slice(&blob)?, serde_json::from_slice(&extents).ok()?))
             })
             .collect();
+        let mut flying = Vec::new();
         for entry in entries {
             match entry {
+                Entry::Flying(now) => flying = now,
                 Entry::Row(key, row) => {
                     self.unflushed.insert(key.clone());
                     rows.insert(key, *row);
@@ -123,18 +131,22 @@ impl Disk {
             }
         }
         let gaps = self.gaps.iter().flatten().filter_map(|(_, gap)| serde_json::from_slice(&gap).ok());
-        Kept { gaps: gaps.collect(), ledger: Ledger::restore(rows), handed }
+        Kept { gaps: gaps.collect(), ledger: Ledger::restore(rows), handed, flying }
     }
 
     /// Notes that the agent runs, and whether it did not stop as it should the last time.
-    fn begin(&mut self) -> sled::Result<()> {
-        if let Some(last) = self.db.open_tree("state")?.get(RUNNING)? {
+    fn begin(&mut self, estimated: u64) -> sled::Result<Option<Gap>> {
+        let last = self.db.open_tree("state")?.get(RUNNING)?;
+        let gap = last.map(|last| {
             let after = last.as_ref().try_into().map_or(0, i64::from_be_bytes);
-            let gap = Gap { after, noticed: now() };
-            self.gaps.insert(gap.noticed.to_be_bytes(), as_json(&gap))?;
+            Gap { after, noticed: now(), estimated }
+        });
+        if let Some(gap) = &gap {
+            self.gaps.insert(gap.noticed.to_be_bytes(), as_json(gap))?;
         }
         self.still_running()?;
-        self.db.flush().map(drop)
+        self.db.flush()?;
+        Ok(gap)
     }
 
     fn still_running(&self) -> sled::Result<()> {
@@ -142,15 +154,25 @@ impl Disk {
     }
 
     /// Notes what changed where a kill cannot take it.
-    pub(super) fn note(&mut self, rows: Vec<(RowKey, Row)>, handed: Vec<(BlobId, Option<Extents>)>) {
+    pub(super) fn note(
+        &mut self,
+        rows: Vec<(RowKey, Row)>,
+        handed: Vec<(BlobId, Option<Extents>)>,
+        flying: Option<Vec<Flying>>,
+    ) {
         self.unflushed.extend(rows.iter().map(|(key, _)| key.clone()));
         self.unflushed_handed.extend(handed.iter().map(|(blob, _)| *blob));
         let rows = rows.into_iter().map(|(key, row)| Entry::Row(key, Box::new(row)));
         let handed = handed.into_iter().map(|(blob, extents)| Entry::Handed(blob, extents));
-        let entries: Vec<Entry> = rows.chain(handed).collect();
+        let entries: Vec<Entry> = rows.chain(handed).chain(flying.map(Entry::Flying)).collect();
         if let Err(error) = self.journal.append(&entries) {
             tracing::warn!(%error, "the ledger's journal cannot be written; a kill would lose up to a second");
         }
+    }
+
+    /// Rows that are no more.
+    pub(super) fn note_gone(&mut self, rows: Vec<RowKey>) {
+        self.unflushed.extend(rows);
     }
 
     /// What was noted, and is not in the trees yet.

@@ -9,7 +9,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::core::id::BlobId;
-use crate::core::ledger::{Extents, Row, RowKey};
+use crate::core::ledger::{Extents, Row, RowKey, WanReason};
+
+/// The longest that it gets, in bytes.
+const MOST: u64 = 64 << 20;
 
 /// One line. Each says all of its subject, so that the last one of a subject counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +21,16 @@ pub(super) enum Entry {
     Row(RowKey, Box<Row>),
     /// What clients were handed of a blob; `None` if that begins anew.
     Handed(BlobId, Option<Extents>),
+    /// What is on its way over the WAN, by all connections.
+    Flying(Vec<Flying>),
+}
+
+/// What is on its way over the WAN on one connection, as it lets one guess.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Flying {
+    pub(super) package: String,
+    pub(super) reason: WanReason,
+    pub(super) bytes: u64,
 }
 
 #[derive(Debug)]
@@ -35,7 +48,11 @@ impl Journal {
         Ok((Self { file }, entries))
     }
 
+    /// Appends entries, unless it has grown far beyond a second's because they cannot be written down.
     pub(super) fn append(&mut self, entries: &[Entry]) -> io::Result<()> {
+        if self.file.metadata()?.len() > MOST {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         let mut lines = Vec::new();
         for entry in entries {
             serde_json::to_writer(&mut lines, entry)?;

@@ -3,32 +3,27 @@
 
 mod disk;
 mod journal;
+mod keep;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::core::id::{BlobId, NodeId};
-use crate::core::ledger::{
-    Arrival, Extents, Front, Keep, Ledger, Row, RowKey, Source, Totals, WanReason, Wire,
-};
+use crate::core::ledger::{Arrival, Extents, Front, Ledger, Row, RowKey, Source, Totals, WanReason, Wire};
 use crate::core::manifest::Manifest;
-use crate::net::Net;
+use crate::origin::Carried;
 use disk::Disk;
 pub use disk::Gap;
+use journal::Flying;
+pub(super) use keep::keep;
 
-/// A kill of the process loses at most so much of the books.
-const NOTE: Duration = Duration::from_millis(10);
-/// A power cut loses at most so much of them.
-const EVERY: Duration = Duration::from_secs(1);
-/// An idle agent books what members said so often.
-const IDLE: Duration = Duration::from_secs(60);
-/// What is kept: some 500 bytes a row, so at most 50 MB on disk.
-const KEEP: Keep = Keep { hourly_days: 35, days: 400, rows: 100_000 };
+/// Of TCP over IPv4: payload of a full segment, and its headers, in bytes.
+const SEGMENT: u64 = 1448;
+const HEADERS: u64 = 52;
 
 #[derive(Debug, Default)]
 struct State {
@@ -43,6 +38,9 @@ struct State {
     /// What clients of this machine were handed of the blobs it holds.
     handed: HashMap<BlobId, Extents>,
     handed_changed: HashSet<BlobId>,
+    /// What is on its way over the WAN, by connection; and whether that changed.
+    flying: HashMap<u64, Flying>,
+    flying_changed: bool,
     /// The hour in which rows were last rolled up.
     settled: u32,
 }
@@ -75,10 +73,18 @@ impl Books {
     /// # Errors
     /// In words, if the folder cannot be used.
     pub fn open(dir: &Path) -> Result<Self, String> {
-        let (disk, kept) = Disk::open(dir)?;
+        let (disk, mut kept) = Disk::open(dir)?;
+        for it in kept.flying {
+            let headers = it.bytes / SEGMENT * HEADERS;
+            let wire = Wire { read: it.bytes, estimated: it.bytes, headers, sent: 0 };
+            kept.ledger.wire(&row_key(&it.package, Front::None), it.reason, wire);
+        }
         let state = State { ledger: kept.ledger, handed: kept.handed, ..State::default() };
         let changed = Notify::new();
-        Ok(Self { state: Mutex::new(state), disk: Mutex::new(disk), gaps: kept.gaps, changed })
+        let books = Self { state: Mutex::new(state), disk: Mutex::new(disk), gaps: kept.gaps, changed };
+        // What was recovered is not recovered twice.
+        books.flush();
+        Ok(books)
     }
 
     /// The ledger, to enter something.
@@ -87,9 +93,17 @@ impl Books {
         lock(&self.state)
     }
 
-    /// WAN connections carried bytes.
-    pub(super) fn wire(&self, label: &str, reason: WanReason, wire: Wire) {
-        self.state().ledger.wire(&row_key(label, Front::None), reason, wire);
+    /// A WAN connection carried bytes.
+    pub(super) fn carried(&self, label: &str, reason: WanReason, carried: Carried) {
+        let mut state = self.state();
+        state.ledger.wire(&row_key(label, Front::None), reason, carried.wire);
+        state.flying_changed = true;
+        if carried.flying == 0 {
+            state.flying.remove(&carried.connection);
+        } else {
+            let flying = Flying { package: label.to_owned(), reason, bytes: carried.flying };
+            state.flying.insert(carried.connection, flying);
+        }
     }
 
     /// Of them, so many were a chunk as the origin stores it.
@@ -228,52 +242,6 @@ impl Books {
     pub fn totals(&self) -> Totals {
         self.sum().totals
     }
-
-    /// Notes what changed where a kill cannot take it.
-    fn note(&self) {
-        let mut disk = lock(&self.disk);
-        let (rows, handed) = {
-            let mut state = lock(&self.state);
-            let handed: Vec<BlobId> = state.handed_changed.drain().collect();
-            let handed = handed.into_iter().map(|blob| (blob, state.handed.get(&blob).cloned())).collect();
-            (state.ledger.take_changed(), handed)
-        };
-        disk.note(rows, handed);
-    }
-
-    /// Writes down what changed.
-    pub fn flush(&self) {
-        self.note();
-        let mut disk = lock(&self.disk);
-        let (rows, blobs) = disk.unflushed();
-        let mut state = lock(&self.state);
-        let hour = hour_now();
-        let mut gone = Vec::new();
-        if hour != state.settled {
-            gone = state.ledger.settle(hour, KEEP);
-            state.settled = hour;
-        }
-        if rows.is_empty() && blobs.is_empty() && gone.is_empty() {
-            return;
-        }
-        let rolled = state.ledger.take_changed();
-        let keys = rows.into_iter().chain(gone).chain(rolled.into_iter().map(|(key, _)| key));
-        let rows: Vec<_> =
-            keys.map(|key| (state.ledger.row_of(&key).cloned(), key)).map(|(row, key)| (key, row)).collect();
-        let handed: Vec<_> = blobs.into_iter().map(|blob| (blob, state.handed.get(&blob).cloned())).collect();
-        drop(state);
-        if let Err(error) = disk.flush(&rows, &handed) {
-            tracing::error!(%error, "the ledger could not be written; its rows are kept in memory");
-        }
-    }
-
-    /// Writes down what changed, and that nothing is missing.
-    pub fn close(&self) {
-        self.flush();
-        if let Err(error) = lock(&self.disk).end() {
-            tracing::warn!(%error, "the ledger could not be closed");
-        }
-    }
 }
 
 /// How the ledger calls what members say to each other.
@@ -287,35 +255,6 @@ fn hand_out(state: &mut State, key: &RowKey, blob: BlobId, pieces: impl Iterator
             *state.early.entry(blob).or_default().entry(chunk).or_default() += bytes;
         }
         state.ledger.delivered(key, arrival, bytes);
-    }
-}
-
-/// Writes the books down, for as long as the agent runs. An agent that books nothing is not woken.
-pub(super) async fn keep(books: Arc<Books>, net: Net) {
-    let mut flushed = Instant::now();
-    let mut dirty = false;
-    loop {
-        if dirty {
-            let due = tokio::time::sleep_until((flushed + EVERY).into());
-            tokio::select! {
-                () = due => {}
-                () = books.changed.notified() => tokio::time::sleep(NOTE).await,
-            }
-        } else {
-            // Members talk even when nothing is booked.
-            tokio::time::timeout(IDLE, books.changed.notified()).await.ok();
-            tokio::time::sleep(NOTE).await;
-        }
-        let due = flushed.elapsed() >= EVERY;
-        if due {
-            books.lan_wire(net.take_read());
-        }
-        let it = books.clone();
-        super::blocking(move || if due { it.flush() } else { it.note() }).await;
-        dirty = !due;
-        if due {
-            flushed = Instant::now();
-        }
     }
 }
 
@@ -340,9 +279,10 @@ mod tests {
 
     const COLD: Source = Source::Wan(WanReason::Cold);
 
-    fn book(books: &Books, manifest: &Manifest) {
+    fn book(books: &Books, manifest: &Manifest, flying: u64) {
         let blob = manifest.blob();
-        books.wire("p@1", WanReason::Cold, Wire { read: 110, headers: 40, sent: 20 });
+        let wire = Wire { read: 110, headers: 40, ..Wire::default() };
+        books.carried("p@1", WanReason::Cold, Carried { connection: 1, wire, flying });
         books.begin(blob, Front::Get);
         books.opened("p@1", manifest, std::iter::once(1));
         books.arrived(blob, "p@1", COLD, [(0, 100)].into_iter());
@@ -362,7 +302,7 @@ mod tests {
         let (path, copy) = (dir.path().join("ledger"), dir.path().join("killed"));
         let manifest = manifest(2);
         let books = Books::open(&path).expect("a fresh folder");
-        book(&books, &manifest);
+        book(&books, &manifest, 2 * SEGMENT);
         books.note();
         // What a killed process leaves behind.
         std::fs::create_dir(&copy).expect("room");
@@ -372,13 +312,16 @@ mod tests {
         let expected = [250, 100, 150, 100, 200, 110, 40];
         assert_eq!(figures(&books.totals()), expected);
         let killed = Books::open(&copy).expect("what was left");
-        assert_eq!(figures(&killed.totals()), expected);
+        let (wire, headers) = (110 + 2 * SEGMENT, 40 + 2 * HEADERS);
+        assert_eq!(figures(&killed.totals()), [250, 100, 150, 100, 200, wire, headers]);
         assert_eq!(killed.sum().fault(), None);
+        assert_eq!(killed.gaps()[0].estimated, 2 * SEGMENT);
+        assert_eq!(killed.totals().wan_estimated, 2 * SEGMENT);
         killed.delivered(&manifest, "p@1", Front::Get, 100..200);
         assert_eq!(killed.totals().direct, 200, "handed out before");
         drop(killed);
         let again = Books::open(&copy).expect("its own folder");
-        assert_eq!(again.gaps().len(), 1, "the first kill");
+        assert_eq!(again.gaps().len(), 2, "the second kill");
         drop(again);
         books.close();
         drop(books);

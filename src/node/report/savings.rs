@@ -303,7 +303,7 @@ mod tests {
     fn site(taken: u64) -> Vec<(String, NodeBooks)> {
         let lead = books(|ledger| {
             ledger.arrived(key(48, "p@1"), Source::Wan(WanReason::Cold), 100 << 20);
-            let wire = Wire { read: 101 << 20, headers: 3 << 20, sent: 1 << 20 };
+            let wire = Wire { read: 101 << 20, ..Wire::default() };
             ledger.wire(&key(48, "p@1"), WanReason::Cold, wire);
             ledger.served(&key(49, "p@1"), node(2), 100 << 20);
         });
