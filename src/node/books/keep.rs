@@ -36,6 +36,7 @@ impl Books {
     pub fn flush(&self) {
         let gone = {
             let (mut state, hour) = (lock(&self.state), hour_now());
+            Self::forget_readings(&mut state);
             let settles = std::mem::replace(&mut state.settled, hour) != hour;
             if settles { state.ledger.settle(hour, KEEP) } else { Vec::new() }
         };

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -25,11 +26,22 @@ pub(super) use keep::keep;
 const SEGMENT: u64 = 1448;
 const HEADERS: u64 = 52;
 
+/// A chunk that a client was handed is booked so much later at most.
+const LATE: Duration = Duration::from_secs(5);
+
+/// Clients that read a blob.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    front: Front,
+    /// When the last one went.
+    left: Option<Instant>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     ledger: Ledger,
-    /// Through which front a blob is being read.
-    fronts: HashMap<BlobId, Front>,
+    /// Through which front a blob is being read, or was until lately.
+    readings: HashMap<BlobId, Reading>,
     /// Chunks that came while a client was reading their blob, and that it was not handed yet.
     arrivals: HashMap<BlobId, HashMap<u32, Arrival>>,
     /// Bytes that a client was handed of chunks that had not been booked: those that were held, and
@@ -135,8 +147,10 @@ impl Books {
         if state.handed.remove(&blob).is_some() {
             state.handed_changed.insert(blob);
         }
-        let Some(front) = state.fronts.get(&blob) else { return };
-        let key = row_key(label, *front);
+        let Some(reading) = state.readings.get(&blob).filter(|reading| reading.left.is_none()) else {
+            return;
+        };
+        let key = row_key(label, reading.front);
         for chunk in reused {
             let bytes = manifest.chunk(chunk).map_or(0, |chunk| u64::from(chunk.length));
             let arrival = state.ledger.arrived(key.clone(), Source::Reused, bytes);
@@ -154,14 +168,18 @@ impl Books {
     ) {
         let mut state = self.state();
         let state = &mut *state;
-        let front = state.fronts.get(&blob).copied();
-        let key = row_key(label, front.unwrap_or_default());
+        let reading = state.readings.get(&blob).copied();
+        let is_read = reading.is_some_and(|reading| reading.left.is_none());
+        let key = row_key(label, reading.map_or(Front::None, |reading| reading.front));
+        let nobodys = RowKey { front: Front::None, ..key.clone() };
         for (chunk, bytes) in chunks {
+            let early = state.early.get_mut(&blob).and_then(|early| early.remove(&chunk));
+            let key = if is_read || early.is_some() { &key } else { &nobodys };
             let mut arrival = state.ledger.arrived(key.clone(), source, bytes);
-            if let Some(early) = state.early.get_mut(&blob).and_then(|early| early.remove(&chunk)) {
+            if let Some(early) = early {
                 state.ledger.reclaim(&mut arrival, early);
             }
-            if front.is_some() {
+            if is_read {
                 state.arrivals.entry(blob).or_default().insert(chunk, arrival);
             }
         }
@@ -199,16 +217,27 @@ impl Books {
 
     /// The first client begins to read a blob: what came before was held before.
     pub(super) fn begin(&self, blob: BlobId, front: Front) {
-        self.settle(&blob);
-        lock(&self.state).fronts.insert(blob, front);
+        let mut state = lock(&self.state);
+        state.arrivals.remove(&blob);
+        state.early.remove(&blob);
+        state.readings.insert(blob, Reading { front, left: None });
     }
 
-    /// No client reads this blob any more.
+    /// No client reads this blob any more. Its last chunk may not be booked yet.
     pub(super) fn settle(&self, blob: &BlobId) {
         let mut state = lock(&self.state);
         state.arrivals.remove(blob);
-        state.early.remove(blob);
-        state.fronts.remove(blob);
+        if let Some(reading) = state.readings.get_mut(blob) {
+            reading.left = Some(Instant::now());
+        }
+    }
+
+    /// Forgets readings that ended a while ago.
+    fn forget_readings(state: &mut State) {
+        let over = |reading: &Reading| reading.left.is_some_and(|left| left.elapsed() > LATE);
+        let State { readings, early, .. } = state;
+        readings.retain(|_, reading| !over(reading));
+        early.retain(|blob, _| readings.contains_key(blob));
     }
 
     /// Forgets what clients were handed of blobs that this node does not hold.
@@ -327,5 +356,19 @@ mod tests {
         drop(books);
         let books = Books::open(&path).expect("its own folder");
         assert_eq!((figures(&books.totals()), books.gaps().len()), (expected, 0));
+    }
+
+    #[test]
+    fn a_last_chunk_that_is_booked_late_was_fetched_all_the_same() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let books = Books::open(&dir.path().join("ledger")).expect("a fresh folder");
+        let (manifest, blob) = (manifest(2), manifest(2).blob());
+        books.begin(blob, Front::Get);
+        books.delivered(&manifest, "p@1", Front::Get, 0..100);
+        books.settle(&blob);
+        let node = NodeId::from_bytes([7; 32]);
+        books.arrived(blob, "p@1", Source::Peer(node), [(0, 100), (1, 100)].into_iter());
+        let totals = books.totals();
+        assert_eq!((totals.delivered, totals.peer, totals.local, totals.preloaded_peer), (100, 100, 0, 100));
     }
 }
