@@ -102,11 +102,15 @@ impl Disk {
         Ok((disk, kept))
     }
 
+    /// The rows in the tree.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (RowKey, Row)> {
+        let rows = self.rows.iter().flatten();
+        rows.filter_map(|(key, row)| Some((decode(&key)?, serde_json::from_slice(&row).ok()?)))
+    }
+
     /// The trees, with what the journal says on top.
     fn recover(&mut self, entries: Vec<Entry>) -> Kept {
-        let rows = self.rows.iter().flatten();
-        let rows = rows.filter_map(|(key, row)| Some((decode(&key)?, serde_json::from_slice(&row).ok()?)));
-        let mut rows: BTreeMap<RowKey, Row> = rows.collect();
+        let mut rows: BTreeMap<RowKey, Row> = self.rows().collect();
         let handed = self.handed.iter().flatten();
         let mut handed: HashMap<BlobId, Extents> = handed
             .filter_map(|(blob, extents)| {
@@ -154,17 +158,14 @@ impl Disk {
     }
 
     /// Notes what changed where a kill cannot take it.
-    pub(super) fn note(
-        &mut self,
-        rows: Vec<(RowKey, Row)>,
-        handed: Vec<(BlobId, Option<Extents>)>,
-        flying: Option<Vec<Flying>>,
-    ) {
-        self.unflushed.extend(rows.iter().map(|(key, _)| key.clone()));
-        self.unflushed_handed.extend(handed.iter().map(|(blob, _)| *blob));
-        let rows = rows.into_iter().map(|(key, row)| Entry::Row(key, Box::new(row)));
-        let handed = handed.into_iter().map(|(blob, extents)| Entry::Handed(blob, extents));
-        let entries: Vec<Entry> = rows.chain(handed).chain(flying.map(Entry::Flying)).collect();
+    pub(super) fn note(&mut self, entries: Vec<Entry>) {
+        for entry in &entries {
+            match entry {
+                Entry::Row(key, _) => drop(self.unflushed.insert(key.clone())),
+                Entry::Handed(blob, _) => drop(self.unflushed_handed.insert(*blob)),
+                Entry::Flying(_) => {}
+            }
+        }
         if let Err(error) = self.journal.append(&entries) {
             tracing::warn!(%error, "the ledger's journal cannot be written; a kill would lose up to a second");
         }
@@ -214,5 +215,13 @@ impl Disk {
     pub(super) fn end(&self) -> sled::Result<()> {
         self.db.open_tree("state")?.remove(RUNNING)?;
         self.db.flush().map(drop)
+    }
+
+    /// Changes a figure behind everybody's back.
+    #[cfg(test)]
+    pub(super) fn spoil(&self) {
+        let (key, mut row) = self.rows().find(|(_, row)| row.totals.delivered > 0).expect("a row");
+        row.totals.delivered += 1;
+        self.rows.insert(encode(&key), as_json(&row)).expect("room");
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::blocking;
-use super::{Books, hour_now, lock};
+use super::journal::Entry;
+use super::{Books, State, hour_now, lock};
 use crate::core::id::BlobId;
-use crate::core::ledger::Keep;
+use crate::core::ledger::{Extents, Keep, Row, RowKey};
 use crate::net::Net;
 
 /// A kill of the process loses at most so much of the books.
@@ -22,14 +23,8 @@ impl Books {
     /// Notes what changed where a kill cannot take it.
     pub(super) fn note(&self) {
         let mut disk = lock(&self.disk);
-        let mut state = lock(&self.state);
-        let handed: Vec<BlobId> = state.handed_changed.drain().collect();
-        let handed = handed.into_iter().map(|blob| (blob, state.handed.get(&blob).cloned())).collect();
-        let rows = state.ledger.take_changed();
-        let flying = std::mem::take(&mut state.flying_changed);
-        let flying = flying.then(|| state.flying.values().cloned().collect());
-        drop(state);
-        disk.note(rows, handed, flying);
+        let changes = lock(&self.state).take_changes();
+        disk.note(changes);
     }
 
     /// Writes down what changed.
@@ -47,13 +42,7 @@ impl Books {
         if rows.is_empty() && blobs.is_empty() {
             return;
         }
-        let mut state = lock(&self.state);
-        let row = |key| (state.ledger.row_of(&key).cloned(), key);
-        let rows: Vec<_> = rows.into_iter().map(row).map(|(row, key)| (key, row)).collect();
-        let handed: Vec<_> = blobs.into_iter().map(|blob| (blob, state.handed.get(&blob).cloned())).collect();
-        // The journal begins anew, and with it what is on its way.
-        state.flying_changed = !state.flying.is_empty();
-        drop(state);
+        let (rows, handed) = lock(&self.state).look_up(rows, blobs);
         if let Err(error) = disk.flush(&rows, &handed) {
             tracing::error!(%error, "the ledger could not be written; its rows are kept in memory");
         }
@@ -67,6 +56,32 @@ impl Books {
         }
     }
 }
+
+impl State {
+    /// What changed since the last call.
+    pub(super) fn take_changes(&mut self) -> Vec<Entry> {
+        let rows = self.ledger.take_changed();
+        let rows = rows.into_iter().map(|(key, row)| Entry::Row(key, Box::new(row)));
+        let handed: Vec<BlobId> = self.handed_changed.drain().collect();
+        let handed = handed.into_iter().map(|blob| Entry::Handed(blob, self.handed.get(&blob).cloned()));
+        let flying = std::mem::take(&mut self.flying_changed);
+        let flying = flying.then(|| Entry::Flying(self.flying.values().cloned().collect()));
+        rows.chain(handed).chain(flying).collect()
+    }
+
+    /// What there is to be written down for good. The journal then begins anew, and with it what is on
+    /// its way.
+    pub(super) fn look_up(&mut self, rows: Vec<RowKey>, blobs: Vec<BlobId>) -> Changes {
+        self.flying_changed = !self.flying.is_empty();
+        let row = |key| (self.ledger.row_of(&key).cloned(), key);
+        let rows = rows.into_iter().map(row).map(|(row, key)| (key, row)).collect();
+        let handed = blobs.into_iter().map(|blob| (blob, self.handed.get(&blob).cloned())).collect();
+        (rows, handed)
+    }
+}
+
+/// Rows and what was handed out, as they are now; `None` if they are no more.
+type Changes = (Vec<(RowKey, Option<Row>)>, Vec<(BlobId, Option<Extents>)>);
 
 /// Writes the books down, for as long as the agent runs. An agent that books nothing is woken once a
 /// minute.

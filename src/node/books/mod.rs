@@ -1,6 +1,7 @@
 //! The ledger, kept: booked where bytes are metered, noted within milliseconds, written down every
 //! second.
 
+mod audit;
 mod disk;
 mod journal;
 mod keep;
@@ -17,6 +18,7 @@ use crate::core::id::{BlobId, NodeId};
 use crate::core::ledger::{Arrival, Extents, Front, Ledger, Row, RowKey, Source, Totals, WanReason, Wire};
 use crate::core::manifest::Manifest;
 use crate::origin::Carried;
+pub use audit::Audit;
 use disk::Disk;
 pub use disk::Gap;
 use journal::Flying;
@@ -356,6 +358,19 @@ mod tests {
         drop(books);
         let books = Books::open(&path).expect("its own folder");
         assert_eq!((figures(&books.totals()), books.gaps().len()), (expected, 0));
+    }
+
+    #[test]
+    fn an_audit_reads_what_was_written_down() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let books = Books::open(&dir.path().join("ledger")).expect("a fresh folder");
+        book(&books, &manifest(2), 0);
+        let audit = books.audit();
+        assert_eq!((audit.rows, &audit.faults), (3, &Vec::new()));
+        assert_eq!(audit.totals, books.totals());
+        lock(&books.disk).spoil();
+        let faults = books.audit().faults;
+        assert!(faults[0].contains("delivered") && faults.len() == 2, "{faults:?}");
     }
 
     #[test]
