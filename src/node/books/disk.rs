@@ -10,6 +10,8 @@ use crate::core::id::BlobId;
 use crate::core::ledger::{Extents, Front, Ledger, Row, RowKey};
 
 const CACHE: u64 = 2 << 20;
+/// Of the last so many unclean stops is told.
+const MOST_GAPS: usize = 1000;
 /// Says since when the agent runs, and is gone when it stopped as it should.
 const RUNNING: &[u8] = b"running";
 
@@ -146,7 +148,12 @@ impl Disk {
             Gap { after, noticed: now(), estimated }
         });
         if let Some(gap) = &gap {
-            self.gaps.insert(gap.noticed.to_be_bytes(), as_json(gap))?;
+            // More than one in a second has been seen.
+            let at = jiff::Timestamp::now().as_microsecond();
+            self.gaps.insert(at.to_be_bytes(), as_json(gap))?;
+            while self.gaps.len() > MOST_GAPS {
+                self.gaps.pop_min()?;
+            }
         }
         self.still_running()?;
         self.db.flush()?;
