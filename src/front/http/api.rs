@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::{Deserialize, Deserializer};
 
 use super::error::HttpError;
 use super::span;
@@ -39,12 +40,34 @@ pub(super) struct SavingsQuery {
     scope: Scope,
     #[serde(default)]
     by: By,
+    /// More groupings of the same books, such as `day,reason`.
+    #[serde(default)]
+    also: Also,
     /// A span that ends now, such as `7d` or `24h`.
     since: Option<String>,
     /// The first day or time, such as `2026-11-01` or `2026-11-01T08:00:00Z`.
     from: Option<String>,
     /// The last day, or the time at which it ends.
     to: Option<String>,
+}
+
+/// Groupings, with commas between them.
+#[derive(Debug, Default)]
+struct Also(Vec<By>);
+
+impl<'de> Deserialize<'de> for Also {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let mut all = Vec::new();
+        for word in text.split(',').filter(|word| !word.is_empty()) {
+            let by = By::deserialize(IntoDeserializer::<D::Error>::into_deserializer(word))?;
+            // Each once: what is asked for twice costs no more.
+            if !all.contains(&by) {
+                all.push(by);
+            }
+        }
+        Ok(Self(all))
+    }
 }
 
 pub(super) async fn savings(
@@ -54,7 +77,7 @@ pub(super) async fn savings(
     let Query(query) = query.map_err(|error| HttpError::bad_request(error.body_text()))?;
     let hours = span::hours(query.since.as_deref(), query.from.as_deref(), query.to.as_deref());
     let hours = hours.map_err(HttpError::bad_request)?;
-    Ok(Json(node.savings(query.scope, query.by, hours).await))
+    Ok(Json(node.savings_by(query.scope, query.by, &query.also.0, hours).await))
 }
 
 pub(super) async fn openapi() -> impl IntoResponse {

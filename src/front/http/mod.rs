@@ -7,7 +7,7 @@ mod metrics;
 mod packages;
 mod page;
 pub mod range;
-mod span;
+pub(super) mod span;
 pub mod tree;
 
 use axum::Router;

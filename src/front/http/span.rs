@@ -12,7 +12,7 @@ use crate::node::books::hour_now;
 ///
 /// # Errors
 /// In words, what is wrong with which.
-pub(super) fn hours(
+pub(in crate::front) fn hours(
     since: Option<&str>,
     from: Option<&str>,
     to: Option<&str>,

@@ -9,13 +9,16 @@ use serde::{Deserialize, Serialize};
 use super::dealings::Dealings;
 use super::{Node, Role};
 use crate::core::flight::RoleView;
-pub use savings::{About, By, Disagreement, NodeGap, Saved, Savings, SavingsRow, Scope};
+pub use savings::{About, By, Disagreement, Grouping, NodeGap, Saved, Savings, SavingsRow, Scope};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
     /// This node's id.
     pub node: String,
+    /// Its host name.
+    #[serde(default)]
+    pub host: String,
     /// Its site.
     pub site: String,
     /// The software's version.
@@ -159,6 +162,7 @@ impl Node {
         let held = self.inner.store.list();
         Status {
             node: self.me().to_string(),
+            host: gethostname::gethostname().to_string_lossy().into_owned(),
             site: self.inner.config.site.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.inner.started.elapsed().as_secs(),

@@ -31,6 +31,9 @@ pub struct Savings {
     pub saved: Saved,
     /// One row for each package, node, hour or reason.
     pub rows: Vec<SavingsRow>,
+    /// The same books grouped in other ways, if that was asked for: one snapshot, so that they agree.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Grouping>,
     /// Nodes whose books are in.
     pub answered: usize,
     /// Members that did not answer (scope `site`).
@@ -42,6 +45,15 @@ pub struct Savings {
     /// When an agent did not stop as it should: up to a second of its books may be missing.
     #[serde(default)]
     pub gaps: Vec<NodeGap>,
+}
+
+/// The rows of one more grouping.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grouping {
+    /// What a row stands for.
+    pub by: By,
+    /// The rows.
+    pub rows: Vec<SavingsRow>,
 }
 
 /// What did not have to cross the WAN, in bytes, against two denominators. Negative if more crossed.
@@ -61,7 +73,7 @@ impl Saved {
 }
 
 /// A row of the savings.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavingsRow {
     /// What it is about.
     #[serde(flatten)]
@@ -168,6 +180,11 @@ pub enum Scope {
 impl Node {
     /// The savings of these hours (all, if `None`).
     pub async fn savings(&self, scope: Scope, by: By, hours: Option<Range<u32>>) -> Savings {
+        self.savings_by(scope, by, &[], hours).await
+    }
+
+    /// The savings of these hours, the same books grouped in several ways.
+    pub async fn savings_by(&self, scope: Scope, by: By, also: &[By], hours: Option<Range<u32>>) -> Savings {
         let hours = hours.unwrap_or(0..u32::MAX);
         let mut nodes = vec![(self.me().to_string(), self.own_books(hours.clone()))];
         let mut unanswered = Vec::new();
@@ -177,6 +194,7 @@ impl Node {
             unanswered = others.unanswered;
         }
         let mut savings = group(&nodes, by);
+        savings.also = also.iter().map(|by| Grouping { by: *by, rows: group(&nodes, *by).rows }).collect();
         let first = nodes.iter().flat_map(|(_, books)| &books.rows).map(|(key, _)| key.hour).min();
         savings.scope = scope;
         savings.from = hour(hours.start.max(first.unwrap_or(hours.start)).min(hour_now()));
