@@ -10,6 +10,7 @@ mod hosts;
 mod origin;
 mod period;
 mod publish;
+mod report;
 mod savings;
 mod show;
 mod site;
@@ -50,6 +51,8 @@ enum Command {
     Packages(show::Packages),
     /// The ledger: how many bytes crossed the WAN, and how many did not have to
     Savings(savings::Savings),
+    /// The ledger of a period as a page for people, with charts, and as CSV
+    Report(report::Report),
     /// Completions for a shell
     Completions {
         /// Which
@@ -95,6 +98,7 @@ async fn run_short(command: Command) -> anyhow::Result<()> {
         Command::Peers(peers) => peers.run().await,
         Command::Packages(packages) => packages.run().await,
         Command::Savings(savings) => savings.run().await,
+        Command::Report(report) => report.run().await,
         Command::Agent(_) | Command::Completions { .. } => Ok(()),
     }
 }
