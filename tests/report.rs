@@ -84,7 +84,11 @@ fn a_report_holds_the_figures_of_the_api() {
         assert!(html.contains(shown), "{shown} is not in the page");
     }
     let exact = figure(&csv, "total,", "wan_wire").to_string();
-    assert!(html.contains(&format!("<td>{exact}</td>")), "{exact} is not in the page");
+    // In threes.
+    assert!(
+        html.replace('\u{202f}', "").contains(&format!("<td>{exact}</td>")),
+        "{exact} is not in the page"
+    );
     assert!(html.contains("data:text/csv") && !html.contains("<script"));
     // The page alone, to standard output; one node; a name of its own.
     assert!(run(&["-o", "-", "--scope", "node"]).contains("one machine, "));

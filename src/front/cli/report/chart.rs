@@ -7,17 +7,17 @@ use crate::core::bitrate::Size;
 use crate::core::ledger::Totals;
 
 /// Of a chart over time, in pixels.
-const HEIGHT: f64 = 220.0;
+const HEIGHT: f64 = 250.0;
 const ABOVE: f64 = 10.0;
 const BELOW: f64 = 26.0;
 /// Names of days below a chart: more would run into one another on a telephone.
-const NAMES: usize = 6;
+const NAMES: usize = 5;
 /// Bars are no wider, in percent, when there are few.
 const WIDEST: f64 = 7.0;
 
 /// The classes of the parts of a bar: from the WAN, from peers, from the local cache.
 pub(super) const PARTS: [(&str, &str); 3] =
-    [("wan", "over the WAN"), ("peer", "from neighbours"), ("local", "from the local cache")];
+    [("wan", "over the WAN"), ("peer", "from peers"), ("local", "from the local cache")];
 
 /// Where content that clients received came from.
 pub(super) fn sources(totals: &Totals) -> [u64; 3] {
@@ -168,9 +168,9 @@ fn standing(
         }
     }
     if it.wan_wire > 0 {
-        let (x, width, y) = (x - slot * 0.08, width + slot * 0.16, level(it.wan_wire) - 1.25);
+        let (x, width, y) = (x - slot * 0.08, width + slot * 0.16, level(it.wan_wire) - 1.0);
         bar.push_str(&format!(
-            "<rect class=\"wire\" x=\"{x:.3}%\" y=\"{y:.2}\" width=\"{width:.3}%\" height=\"2.5\"/>"
+            "<rect class=\"wire\" x=\"{x:.3}%\" y=\"{y:.2}\" width=\"{width:.3}%\" height=\"2\"/>"
         ));
     }
     format!("{bar}</g>")

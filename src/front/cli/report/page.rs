@@ -132,7 +132,15 @@ fn notice(facts: &Facts) -> String {
 }
 
 fn section(title: &str, lead: &str, body: &str) -> String {
-    format!("<section>\n<h2>{title}</h2>\n<p class=\"lead\">{lead}</p>\n{body}</section>\n")
+    charted(title, lead, "", body)
+}
+
+/// On paper a chart stays with its title.
+fn charted(title: &str, lead: &str, chart: &str, body: &str) -> String {
+    format!(
+        "<section>\n<div class=\"together\">\n<h2>{title}</h2>\n<p class=\"lead\">{lead}</p>\n{chart}</div>\n\
+         {body}</section>\n"
+    )
 }
 
 fn figure(legend: &str, chart: &str) -> String {
@@ -163,14 +171,15 @@ fn glance(facts: &Facts) -> String {
         ("Without Branchline".to_owned(), whole(it.direct), "direct"),
         ("Crossed the WAN".to_owned(), whole(it.wan_wire), "wan"),
         ("Saved of what clients received".to_owned(), facts.savings.saved.of_delivered, "saved"),
-        ("Saved of without Branchline".to_owned(), facts.savings.saved.of_direct, "saved"),
+        ("Saved of what would have crossed".to_owned(), facts.savings.saved.of_direct, "saved"),
     ];
     let chart = chart::signed(&items, |bytes| minus(&signed(bytes)));
-    section(
+    charted(
         "At a glance",
         "What crossed the WAN, against what clients received and against what would have crossed without \
          Branchline: each machine fetching for itself, as shipped.",
-        &(figure("", &chart) + &tables::glance(&items)),
+        &figure("", &chart),
+        &tables::glance(&items),
     )
 }
 
@@ -194,11 +203,12 @@ fn days(facts: &Facts) -> String {
         &items,
         &facts.savings.totals,
     );
-    section(
+    charted(
         &title,
-        "What clients received, by where it came from. The dark mark is what crossed the WAN as it was on the \
-         wire, with what was fetched before anybody asked for it. Days are those of UTC.",
-        &(figure(&legend(true), &chart::columns(&time)) + &table),
+        "What clients received, by where it came from. The line across each bar is what crossed the WAN, as \
+         it was on the wire, with what was fetched before anybody asked for it. Days are those of UTC.",
+        &figure(&legend(true), &chart::columns(&time)),
+        &table,
     )
 }
 
@@ -225,7 +235,7 @@ fn largest(
     }
     let caption = format!("The same figures {}", title.to_lowercase());
     let table = tables::sources(&caption, head, &items, &facts.savings.totals);
-    section(title, lead, &(figure(&legend(false), &chart::stacked(&items)) + &table))
+    charted(title, lead, &figure(&legend(false), &chart::stacked(&items)), &table)
 }
 
 fn packages(facts: &Facts) -> String {
@@ -255,10 +265,11 @@ fn reasons(facts: &Facts) -> String {
     let whole = |it: &Totals| i64::try_from(it.wan_wire).unwrap_or(i64::MAX);
     let bars: Vec<_> = items.iter().map(|item| (item.name.clone(), whole(&item.totals), "wan")).collect();
     let chart = chart::signed(&bars, signed);
-    section(
+    charted(
         title,
         "Bytes as they were on the wire. One first copy of everything is what a site cannot do without.",
-        &(figure("", &chart) + &tables::reasons(&items, why, &facts.savings.totals)),
+        &figure("", &chart),
+        &tables::reasons(&items, why, &facts.savings.totals),
     )
 }
 

@@ -14,13 +14,26 @@ const HEADS: [&str; 8] = [
     "from the local cache",
     "On the wire of the WAN",
     "Without Branchline",
-    "Saved of received",
-    "Saved of without",
+    "Saved, of received",
+    "Saved, of without",
 ];
 
 /// With a proper minus, as typesetters have it.
 pub(super) fn minus(number: &str) -> String {
     number.replace('-', "\u{2212}")
+}
+
+/// Digits by threes, with spaces that do not break.
+fn grouped(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::from(if number < 0 { "-" } else { "" });
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn cell(text: &str) -> String {
@@ -83,7 +96,7 @@ pub(super) fn reasons(items: &[Item], why: impl Fn(&str) -> &'static str, total:
 /// Both denominators, and what is left of them.
 pub(super) fn glance(items: &[(String, i64, &str)]) -> String {
     let line = |(name, bytes, _): &(String, i64, &str)| {
-        let exact = cell(&bytes.to_string());
+        let exact = cell(&grouped(*bytes));
         format!("<tr><th scope=\"row\">{}</th>{}{exact}</tr>\n", html(name), cell(&signed(*bytes)))
     };
     frame("The same figures", &["", "Amount", "in bytes"], &items.iter().map(line).collect::<String>(), "")
@@ -92,6 +105,15 @@ pub(super) fn glance(items: &[(String, i64, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_numbers_can_be_read() {
+        assert_eq!(grouped(-1_234_567), "-1\u{202f}234\u{202f}567");
+        assert_eq!(
+            (grouped(999), grouped(0), grouped(1000)),
+            ("999".into(), "0".into(), "1\u{202f}000".into())
+        );
+    }
 
     #[test]
     fn losses_stand_out_and_names_stay_text() {

@@ -48,7 +48,7 @@ impl Ink {
 fn cells(parts: [u64; 3], whole: u64, width: usize) -> [usize; 3] {
     let sum: u128 = parts.iter().map(|part| u128::from(*part)).sum();
     let whole = u128::from(whole).max(sum);
-    if sum == 0 {
+    if sum == 0 || width == 0 {
         return [0; 3];
     }
     let (mut end, mut before) = (0u128, 0usize);

@@ -247,10 +247,10 @@ total                              400.0 MB  60.0 MB  200.0 MB  500.0 MB     85.
     #[test]
     fn a_narrow_terminal_cuts_names_and_leaves_out_what_the_bar_shows() {
         let right = "\
-PACKAGE           DELIVERED      WAN     PEERS    DIRECT     SAVED
-firefox@128        400.0 MB  60.0 MB  200.0 MB  500.0 MB    85.0 %  ###======...
-a-package-whose…     1.0 kB   2.5 kB       0 B    1.0 kB  -150.0 %  ############
-total              400.0 MB  60.0 MB  200.0 MB  500.0 MB    85.0 %  ###======...
+PACKAGE             DELIVERED      WAN     PEERS    DIRECT     SAVED
+firefox@128          400.0 MB  60.0 MB  200.0 MB  500.0 MB    85.0 %  ###=====..
+a-package-whose-n…     1.0 kB   2.5 kB       0 B    1.0 kB  -150.0 %  ##########
+total                400.0 MB  60.0 MB  200.0 MB  500.0 MB    85.0 %  ###=====..
 
 # WAN  = peers  . local, as shares of what clients received";
         assert_eq!(drawn(By::Package, Some(80), Ink::Ascii), right);
