@@ -98,7 +98,7 @@ pub(super) fn stacked(items: &[Item]) -> String {
         let bar = lying(&parts.collect::<Vec<_>>(), None, &in_words(&item.name, &item.totals));
         line(&item.name, &bar, &Size(item.totals.delivered).to_string())
     };
-    format!("<ul class=\"bars\">\n{}</ul>\n", items.iter().map(draw).collect::<String>())
+    format!("<ul class=\"bars stacked\">\n{}</ul>\n", items.iter().map(draw).collect::<String>())
 }
 
 /// Lying bars of one kind, which may be less than nothing.

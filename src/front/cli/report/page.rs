@@ -53,6 +53,11 @@ fn stripes() -> &'static str {
      <line class=\"stripe\" x1=\"0\" x2=\"0\" y1=\"0\" y2=\"5\"/></pattern></defs></svg>"
 }
 
+/// Bytes in a sentence, which are not torn from their unit.
+fn size(bytes: u64) -> String {
+    Size(bytes).to_string().replace(' ', "\u{a0}")
+}
+
 fn rows(facts: &Facts, by: By) -> &[SavingsRow] {
     let found = facts.savings.also.iter().find(|grouping| grouping.by == by);
     found.map_or(&[], |grouping| &grouping.rows)
@@ -82,12 +87,12 @@ fn head(facts: &Facts) -> String {
 fn headline(facts: &Facts) -> String {
     let it = &facts.savings.totals;
     let saved = facts.savings.saved;
-    let wire = Size(it.wan_wire);
+    let wire = size(it.wan_wire);
     let (first, sum) = match (it.delivered, saved.of_delivered) {
         (0, _) => ("clients received nothing in this period".to_owned(), format!("{wire} crossed the WAN.")),
         (received, bytes) => (
             claim(bytes, "of what clients received did not have to cross the WAN", "clients received"),
-            format!("Clients received {}. {wire} crossed the WAN.", Size(received)),
+            format!("Clients received {}. {wire} crossed the WAN.", size(received)),
         ),
     };
     let (second, more) = match (it.direct, saved.of_direct) {
@@ -98,14 +103,17 @@ fn headline(facts: &Facts) -> String {
                 "of what would have crossed without Branchline did not",
                 "would have without Branchline",
             ),
-            format!("{} would have, had each machine fetched for itself.", Size(direct)),
+            format!("{} would have, had each machine fetched for itself.", size(direct)),
         ),
     };
+    let loss = |bytes| if bytes < 0 { " loss" } else { "" };
     let number = |bytes, of| minus(&share(bytes, of).unwrap_or_else(|| "–".into()));
     format!(
-        "<div class=\"headline\">\n<div><p class=\"big\">{}</p><p class=\"claim\">{first}</p><p class=\"sum\">{sum}</p></div>\n\
-         <div><p class=\"second\">{}</p><p class=\"claim\">{second}</p><p class=\"sum\">{more}</p></div>\n</div>\n",
+        "<div class=\"headline\">\n<div><p class=\"big{}\">{}</p><p class=\"claim\">{first}</p><p class=\"sum\">{sum}</p></div>\n\
+         <div><p class=\"second{}\">{}</p><p class=\"claim\">{second}</p><p class=\"sum\">{more}</p></div>\n</div>\n",
+        loss(saved.of_delivered),
         number(saved.of_delivered, it.delivered),
+        loss(saved.of_direct),
         number(saved.of_direct, it.direct),
     )
 }
@@ -114,7 +122,7 @@ fn claim(bytes: i64, saved: &str, lost: &str) -> String {
     if bytes >= 0 {
         return saved.to_owned();
     }
-    format!("nothing was saved: {} more crossed the WAN than {lost}", Size(bytes.unsigned_abs()))
+    format!("nothing was saved: {} more crossed the WAN than {lost}", size(bytes.unsigned_abs()))
 }
 
 /// What makes the headline less than certain stands next to it, not at the end of the page.
@@ -166,12 +174,14 @@ fn legend(wire: bool) -> String {
 fn glance(facts: &Facts) -> String {
     let it = &facts.savings.totals;
     let whole = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let crate::node::report::Saved { of_delivered, of_direct } = facts.savings.saved;
+    let saved = |bytes: i64| if bytes < 0 { "wan" } else { "saved" };
     let items = [
         ("Clients received".to_owned(), whole(it.delivered), "received"),
         ("Without Branchline".to_owned(), whole(it.direct), "direct"),
         ("Crossed the WAN".to_owned(), whole(it.wan_wire), "wan"),
-        ("Saved of what clients received".to_owned(), facts.savings.saved.of_delivered, "saved"),
-        ("Saved of what would have crossed".to_owned(), facts.savings.saved.of_direct, "saved"),
+        ("Saved of what clients received".to_owned(), of_delivered, saved(of_delivered)),
+        ("Saved of what would have crossed".to_owned(), of_direct, saved(of_direct)),
     ];
     let chart = chart::signed(&items, |bytes| minus(&signed(bytes)));
     charted(

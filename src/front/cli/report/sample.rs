@@ -153,7 +153,7 @@ fn the_page_stands_alone_and_runs_nothing() {
 #[test]
 fn a_loss_is_told_as_one() {
     let text = drawn(&losing());
-    assert!(text.contains("<p class=\"second\">\u{2212}100.0 %</p>"), "{text}");
+    assert!(text.contains("<p class=\"second loss\">\u{2212}100.0 %</p>"), "{text}");
     assert!(text.contains("nothing was saved:") && text.contains("class=\"zero\""));
 }
 
