@@ -12,6 +12,10 @@ fn site(stage: &Stage) -> [Agent; 2] {
     let first = stage.agent("0", &[]);
     let second = stage.agent("1", &["--peer", &first.peer()]);
     wait_for("the mesh", || first.api("peers").as_array().is_some_and(|peers| peers.len() == 1));
+    // Who leads should know by then what the blob is called.
+    for agent in [&first, &second] {
+        wait_for("the catalog", || agent.api("packages").as_array().is_some_and(|all| !all.is_empty()));
+    }
     for agent in [&first, &second] {
         assert!(agent.get("/packages/demo/1").body == content);
     }

@@ -81,6 +81,12 @@ pub(in super::super) fn notes(savings: &Savings, hosts: &Hosts) -> Vec<String> {
         let names: Vec<_> = savings.unanswered.iter().map(|node| hosts.name(node)).collect();
         notes.push(format!("not counted, since they did not answer: {}", names.join(", ")));
     }
+    if savings.totals.wan_estimated > 0 {
+        notes.push(format!(
+            "{} of what crossed the WAN is an estimate: it was on its way when connections broke off",
+            Size(savings.totals.wan_estimated)
+        ));
+    }
     notes.extend(savings.disagreements.iter().map(|it| {
         format!(
             "{} says that it gave {} to {}, which says that it received {}; the receiver's figure counts",
