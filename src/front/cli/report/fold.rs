@@ -31,7 +31,7 @@ pub(super) fn top(
 ) -> Vec<Item> {
     let mut items: Vec<Item> =
         rows.iter().map(|row| Item { name: name(row.about.as_str()), totals: row.totals }).collect();
-    items.sort_by(|a, b| (weight(&b.totals), b.totals.wan_wire).cmp(&(weight(&a.totals), a.totals.wan_wire)));
+    items.sort_by_key(|item| std::cmp::Reverse((weight(&item.totals), item.totals.wan_wire)));
     // One other is shown as itself.
     if items.len() > TOP + 1 {
         let others = items.split_off(TOP);

@@ -27,7 +27,7 @@ fn site(days: u32, packages: u64, nodes: u64) -> Facts {
         }
     };
     let day = |n: u32| {
-        let quiet = n % 7 == 0 || n % 7 == 1;
+        let quiet = matches!(n % 7, 0 | 1);
         let weight = if quiet { 500 } else { 9_000 + 1_000 * busy(n.into(), 28) };
         let mut totals = split(weight * MB, 4 + busy(u64::from(n) + 5, 9));
         if n == 12 {

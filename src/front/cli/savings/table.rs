@@ -97,12 +97,11 @@ pub(super) fn table(savings: &Savings, by: By, hosts: &Hosts, paper: &Paper) -> 
     }
     let scale = Scale::of(&rows, by);
     rows.push(("total".to_owned(), total));
-    let head = (word(&by).to_uppercase(), Vec::new());
+    let head = (word(&by).to_uppercase(), columns.iter().map(|(head, _)| (*head).to_owned()).collect());
     let cells = rows
         .iter()
         .map(|(name, it)| (name.clone(), columns.iter().map(|(_, cell)| cell(it)).collect::<Vec<_>>()));
     let mut lines: Vec<(String, Vec<String>)> = std::iter::once(head).chain(cells).collect();
-    lines[0].1 = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
     let fit = Fit::new(&mut lines, paper);
     let last = lines.len() - 1;
     let draw = |(at, (name, cells)): (usize, &(String, Vec<String>))| {
