@@ -71,7 +71,8 @@ pub struct CatalogService {
     key: [u8; 32],
     settled_at: Instant,
     checked: Mutex<Option<Instant>>,
-    last_error: Mutex<Option<String>>,
+    /// Since when checks have failed, and why the last one did.
+    failing: Mutex<Option<(jiff::Timestamp, String)>>,
     refreshing: tokio::sync::Mutex<()>,
 }
 
@@ -97,7 +98,7 @@ impl CatalogService {
             key: *blake3::hash(b"catalog").as_bytes(),
             settled_at: Instant::now() + settle(config),
             checked: Mutex::default(),
-            last_error: Mutex::default(),
+            failing: Mutex::default(),
             refreshing: tokio::sync::Mutex::default(),
         })
     }
@@ -115,7 +116,12 @@ impl CatalogService {
 
     /// Why the last check failed, if it did.
     pub fn last_error(&self) -> Option<String> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failing().map(|(_, why)| why)
+    }
+
+    /// Since when checks have failed, and why the last one did.
+    pub fn failing(&self) -> Option<(jiff::Timestamp, String)> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Finds a package, looking for a newer catalog when that may help.
@@ -171,7 +177,10 @@ impl CatalogService {
             tracing::warn!(%error, "the catalog could not be brought up to date");
         }
         let error = result.as_ref().err().map(ToString::to_string);
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = failing.take().map_or_else(jiff::Timestamp::now, |(since, _)| since);
+        *failing = error.map(|error| (since, error));
+        drop(failing);
         result
     }
 

@@ -1,14 +1,19 @@
-//! The ledgers of the other nodes of the site, for its savings.
+//! Reports of the other nodes of the site: their ledgers, and what they hold.
 //!
 //! In a small site every node asks all. In a large one a node is connected to the hubs alone: it
 //! asks one of them, which asks all for it.
+//!
+//! Of each kind of report there is one asking at a time, and whoever came before it began is served
+//! by it too: many open dashboards make no storm.
 
 use std::ops::Range;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use super::Node;
 use super::books::Gap;
@@ -25,6 +30,11 @@ const HUB_PATIENCE: Duration = Duration::from_secs(6);
 const AT_ONCE: usize = 32;
 /// Hubs that are asked for the others before only those within reach are.
 const HUBS: usize = 2;
+/// Reports are kept so long: the books of a large site are many.
+const KEPT: Duration = Duration::from_secs(15);
+/// What a hub is asked for the reports of all others begins so.
+const OF_SITE: &str = "site/";
+const INVENTORY: &str = "inventory";
 
 /// A node's books, as they go over the wire.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -33,11 +43,99 @@ pub(super) struct NodeBooks {
     pub(super) gaps: Vec<Gap>,
 }
 
-/// Ledgers by node, and who did not answer.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Ledgers {
-    pub(super) nodes: Vec<(String, NodeBooks)>,
+/// What a node is and holds, as it goes over the wire.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Inventory {
+    pub(super) host: String,
+    pub(super) version: String,
+    pub(super) role: super::Role,
+    pub(super) weight: u32,
+    pub(super) weight_reasons: Vec<String>,
+    pub(super) ready: bool,
+    pub(super) hub: bool,
+    pub(super) uptime_s: u64,
+    pub(super) bytes: u64,
+    pub(super) quota: u64,
+    pub(super) holds: Vec<Holding>,
+    /// Blobs that are held and do not fit into `holds`.
+    pub(super) left_out: usize,
+}
+
+/// A blob that a node holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Holding {
+    /// `NAME@VERSION`, as the ledger calls it.
+    pub(super) package: String,
+    pub(super) size: u64,
+    pub(super) complete: bool,
+}
+
+/// Reports by node, and who did not answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Answers<T> {
+    pub(super) nodes: Vec<(String, T)>,
     pub(super) unanswered: Vec<String>,
+}
+
+/// The last answers to one kind of question.
+#[derive(Debug)]
+pub(super) struct Survey<T> {
+    last: Arc<Mutex<Option<Asked<T>>>>,
+}
+
+#[derive(Debug)]
+struct Asked<T> {
+    path: String,
+    begun: Instant,
+    answers: Arc<Answers<T>>,
+}
+
+impl<T> Default for Survey<T> {
+    fn default() -> Self {
+        Self { last: Arc::default() }
+    }
+}
+
+impl<T: Send + Sync + 'static> Survey<T> {
+    /// The answers to a question, of an asking that began at most `max_age` before this call.
+    async fn answers(
+        &self,
+        path: &str,
+        max_age: Duration,
+        ask: impl Future<Output = Answers<T>>,
+    ) -> Arc<Answers<T>> {
+        let called = Instant::now();
+        let mut last = self.last.lock().await;
+        if let Some(asked) = &*last
+            && asked.path == path
+            && called.saturating_duration_since(asked.begun) <= max_age
+        {
+            return asked.answers.clone();
+        }
+        let begun = Instant::now();
+        let answers = Arc::new(ask.await);
+        *last = Some(Asked { path: path.to_owned(), begun, answers: answers.clone() });
+        drop(last);
+        tokio::spawn(forget(self.last.clone(), begun));
+        answers
+    }
+}
+
+/// Lets go of answers that nobody has renewed.
+async fn forget<T>(last: Arc<Mutex<Option<Asked<T>>>>, begun: Instant) {
+    tokio::time::sleep(KEPT).await;
+    let mut last = last.lock().await;
+    if last.as_ref().is_some_and(|asked| asked.begun == begun) {
+        *last = None;
+    }
+}
+
+/// What the site was last asked.
+#[derive(Debug, Default)]
+pub(super) struct Surveys {
+    books: Survey<NodeBooks>,
+    inventories: Survey<Inventory>,
 }
 
 impl Node {
@@ -46,38 +144,47 @@ impl Node {
         NodeBooks { rows: self.books().rows(hours), gaps: self.books().gaps().to_vec() }
     }
 
-    /// The ledgers of all other nodes of the site.
-    pub(super) async fn ledgers(&self, hours: Range<u32>) -> Ledgers {
-        let span = format!("{}-{}", hours.start, hours.end);
+    /// The ledgers of all other nodes of the site, not older than this.
+    pub(super) async fn ledgers(&self, hours: Range<u32>, max_age: Duration) -> Arc<Answers<NodeBooks>> {
+        let path = format!("rows/{}-{}", hours.start, hours.end);
+        self.inner.surveys.books.answers(&path, max_age, self.ask_site(&path)).await
+    }
+
+    /// What all other nodes of the site are and hold, not older than this.
+    pub(super) async fn inventories(&self, max_age: Duration) -> Arc<Answers<Inventory>> {
+        self.inner.surveys.inventories.answers(INVENTORY, max_age, self.ask_site(INVENTORY)).await
+    }
+
+    /// The reports of all other nodes of the site.
+    async fn ask_site<T: DeserializeOwned>(&self, path: &str) -> Answers<T> {
         if !self.inner.net.is_hub() {
             let hubs = self.inner.net.contacts().into_iter().filter(|contact| contact.hub);
             for hub in hubs.take(HUBS) {
-                let ledgers =
-                    self.ask_report::<Ledgers>(hub.node, format!("site/{span}"), HUB_PATIENCE).await;
-                if let Some(mut ledgers) = ledgers {
+                let path = format!("{OF_SITE}{path}");
+                if let Some(mut answers) = self.ask_report::<Answers<T>>(hub.node, path, HUB_PATIENCE).await {
                     let me = self.me().to_string();
-                    ledgers.nodes.retain(|(node, _)| *node != me);
-                    ledgers.unanswered.retain(|node| *node != me);
-                    return ledgers;
+                    answers.nodes.retain(|(node, _)| *node != me);
+                    answers.unanswered.retain(|node| *node != me);
+                    return answers;
                 }
             }
         }
-        self.ledgers_within_reach(&span).await
+        self.ask_within_reach(path).await
     }
 
-    async fn ledgers_within_reach(&self, span: &str) -> Ledgers {
+    async fn ask_within_reach<T: DeserializeOwned>(&self, path: &str) -> Answers<T> {
         let asked = self.inner.net.contacts().into_iter().map(|contact| async move {
-            (contact.node, self.ask_report::<NodeBooks>(contact.node, format!("rows/{span}"), PATIENCE).await)
+            (contact.node, self.ask_report::<T>(contact.node, path.to_owned(), PATIENCE).await)
         });
-        let mut ledgers = Ledgers::default();
+        let mut reports = Answers { nodes: Vec::new(), unanswered: Vec::new() };
         let mut answers = futures::stream::iter(asked).buffer_unordered(AT_ONCE);
-        while let Some((node, rows)) = answers.next().await {
-            match rows {
-                Some(rows) => ledgers.nodes.push((node.to_string(), rows)),
-                None => ledgers.unanswered.push(node.to_string()),
+        while let Some((node, report)) = answers.next().await {
+            match report {
+                Some(report) => reports.nodes.push((node.to_string(), report)),
+                None => reports.unanswered.push(node.to_string()),
             }
         }
-        ledgers
+        reports
     }
 
     async fn ask_report<T: DeserializeOwned>(
@@ -96,16 +203,61 @@ impl Node {
 
     /// What a member may know of this node, and of a hub's others.
     pub(super) async fn report_to_member(&self, path: &str) -> Option<String> {
-        let hours = |span: &str| {
-            let (start, end) = span.split_once('-')?;
-            Some(start.parse().ok()?..end.parse().ok()?)
+        let (of_site, path) = match path.strip_prefix(OF_SITE) {
+            Some(path) => (true, path),
+            None => (false, path),
         };
-        if let Some(span) = path.strip_prefix("site/") {
-            let hours = hours(span).filter(|_| self.inner.net.is_hub())?;
-            let mut ledgers = self.ledgers_within_reach(span).await;
-            ledgers.nodes.push((self.me().to_string(), self.own_books(hours)));
-            return serde_json::to_string(&ledgers).ok();
+        if path == INVENTORY {
+            return self.report(of_site, path, self.own_inventory()).await;
         }
-        serde_json::to_string(&self.own_books(hours(path.strip_prefix("rows/")?)?)).ok()
+        let (start, end) = path.strip_prefix("rows/")?.split_once('-')?;
+        let books = self.own_books(start.parse().ok()?..end.parse().ok()?);
+        self.report(of_site, path, books).await
+    }
+
+    async fn report<T: Serialize + DeserializeOwned>(
+        &self,
+        of_site: bool,
+        path: &str,
+        own: T,
+    ) -> Option<String> {
+        if !of_site {
+            return serde_json::to_string(&own).ok();
+        }
+        if !self.inner.net.is_hub() {
+            return None;
+        }
+        let mut answers = self.ask_within_reach(path).await;
+        answers.nodes.push((self.me().to_string(), own));
+        serde_json::to_string(&answers).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn those_who_ask_together_share_an_asking() {
+        let (survey, asked) = (Survey::<usize>::default(), AtomicUsize::new(0));
+        let ask = |path: &'static str, max_age: u64| {
+            let (survey, asked) = (&survey, &asked);
+            async move {
+                let ask = async {
+                    tokio::time::sleep(Duration::from_millis(30)).await;
+                    let count = asked.fetch_add(1, Ordering::Relaxed);
+                    Answers { nodes: vec![(path.to_owned(), count)], unanswered: Vec::new() }
+                };
+                survey.answers(path, Duration::from_millis(max_age), ask).await.nodes[0].1
+            }
+        };
+        assert_eq!(futures::future::join_all((0..9).map(|_| ask("a", 1000))).await, [0; 9]);
+        assert_eq!((ask("a", 1000).await, ask("a", 0).await), (0, 1), "not what began before the call");
+        // Of those who want nothing old, all but the first are served by the second asking.
+        let answers = futures::future::join_all((0..9).map(|_| ask("a", 0))).await;
+        assert_eq!(answers, [2, 3, 3, 3, 3, 3, 3, 3, 3]);
+        assert_eq!(ask("b", 1000).await, 4, "another question");
     }
 }

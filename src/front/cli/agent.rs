@@ -75,7 +75,8 @@ async fn serve(resolved: Resolved) -> anyhow::Result<()> {
     let admin = http::bind_socket(&state_dir.join("admin.sock"))?;
     let stop = CancellationToken::new();
     let servers = [gateway, admin]
-        .map(|listener| tokio::spawn(http::serve(listener, http::router(node.clone()), stop.clone())));
+        .map(|listener| (listener, http::router(node.clone(), stop.clone())))
+        .map(|(listener, router)| tokio::spawn(http::serve(listener, router, stop.clone())));
     tracing::info!(node = %node.me(), %site, gateway = %resolved.gateway, "the agent runs");
     tell_systemd("READY=1");
     stop_signal().await;

@@ -1,5 +1,7 @@
 //! `/api/v1`: facts as JSON. The shapes are those of [`crate::node::report`].
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -10,9 +12,14 @@ use serde::{Deserialize, Deserializer};
 use super::error::HttpError;
 use super::span;
 use crate::node::Node;
-use crate::node::report::{By, Flight, Package, Peer, Savings, Scope, Status};
+use crate::node::report::{By, Flight, Health, Package, Peer, Savings, Scope, Site, Status};
 
-pub(super) async fn health(State(node): State<Node>) -> impl IntoResponse {
+/// Who looks at the site sees it as it was at most so long ago: many who look ask once.
+const SITE_AGE: Duration = Duration::from_secs(2);
+/// Nobody needs a site that is older, and answers are not kept for longer.
+const MOST_AGE: u64 = 10;
+
+pub(super) async fn readiness(State(node): State<Node>) -> impl IntoResponse {
     if node.is_ready() { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "starting\n") }
 }
 
@@ -32,6 +39,26 @@ pub(super) async fn flights(State(node): State<Node>) -> Json<Vec<Flight>> {
     Json(node.flights())
 }
 
+/// What may be asked of the site.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SiteQuery {
+    /// So many packages are named for each node; all, if nothing is said.
+    holds: Option<usize>,
+}
+
+pub(super) async fn site(
+    State(node): State<Node>,
+    query: Result<Query<SiteQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Site>, HttpError> {
+    let Query(query) = query.map_err(|error| HttpError::bad_request(error.body_text()))?;
+    Ok(Json(node.site(SITE_AGE, query.holds.unwrap_or(usize::MAX)).await))
+}
+
+pub(super) async fn health(State(node): State<Node>) -> Json<Health> {
+    Json(node.health().await)
+}
+
 /// What may be asked of the savings.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +76,10 @@ pub(super) struct SavingsQuery {
     from: Option<String>,
     /// The last day, or the time at which it ends.
     to: Option<String>,
+    /// How many seconds old the books of other nodes may be: what looks again and again need not ask
+    /// the whole site each time.
+    #[serde(default)]
+    max_age: u64,
 }
 
 /// Groupings, with commas between them.
@@ -77,7 +108,8 @@ pub(super) async fn savings(
     let Query(query) = query.map_err(|error| HttpError::bad_request(error.body_text()))?;
     let hours = span::hours(query.since.as_deref(), query.from.as_deref(), query.to.as_deref());
     let hours = hours.map_err(HttpError::bad_request)?;
-    Ok(Json(node.savings_by(query.scope, query.by, &query.also.0, hours).await))
+    let max_age = Duration::from_secs(query.max_age.min(MOST_AGE));
+    Ok(Json(node.savings(query.scope, query.by, &query.also.0, hours, max_age).await))
 }
 
 pub(super) async fn openapi() -> impl IntoResponse {

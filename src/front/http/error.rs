@@ -18,6 +18,10 @@ impl HttpError {
     pub(super) fn bad_request(text: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, text: text.into() }
     }
+
+    pub(super) fn busy(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, text: text.into() }
+    }
 }
 
 impl From<ResolveError> for HttpError {

@@ -1,7 +1,8 @@
-//! The gateway: packages, the API, metrics. A handler routes, asks the node, and streams.
+//! The gateway: packages, the API, metrics, the dashboard. A handler routes, asks the node, and streams.
 
 mod api;
 mod error;
+mod events;
 mod listen;
 mod metrics;
 mod packages;
@@ -12,16 +13,20 @@ pub mod tree;
 
 use axum::Router;
 use axum::routing::get;
+use tokio_util::sync::CancellationToken;
 
 use crate::node::Node;
 
 pub use listen::{Listener, bind, bind_socket, serve};
 
-/// All that the gateway answers; the admin socket answers the same.
-pub fn router(node: Node) -> Router {
+/// All that the gateway answers; the admin socket answers the same. Answers without an end end with
+/// `stop`.
+pub fn router(node: Node, stop: CancellationToken) -> Router {
+    let events = get(events::events).with_state((node.clone(), stop));
     Router::new()
         .route("/", get(page::index))
-        .route("/healthz", get(api::health))
+        .route("/assets/{name}", get(page::asset))
+        .route("/healthz", get(api::readiness))
         .route("/metrics", get(metrics::metrics))
         .route("/packages/{name}/{version}", get(packages::package))
         .route("/packages/{name}", get(packages::latest))
@@ -30,6 +35,9 @@ pub fn router(node: Node) -> Router {
         .route("/api/v1/packages", get(api::packages))
         .route("/api/v1/flights", get(api::flights))
         .route("/api/v1/savings", get(api::savings))
+        .route("/api/v1/site", get(api::site))
+        .route("/api/v1/health", get(api::health))
+        .route("/api/v1/events", events)
         .route("/api/v1/openapi.json", get(api::openapi))
         .fallback(error::no_such_path)
         .with_state(node)

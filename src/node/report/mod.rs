@@ -1,6 +1,10 @@
 //! What the agent tells people and programs about itself: the shapes of `/api/v1`.
 
+mod events;
+mod flights;
+mod health;
 mod savings;
+mod site;
 
 use std::collections::BTreeMap;
 
@@ -8,8 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::dealings::Dealings;
 use super::{Node, Role};
-use crate::core::flight::RoleView;
+pub(super) use events::Feed;
+pub use events::{Glance, MOST_WATCHERS, Watcher};
+pub use flights::Flight;
+pub(super) use flights::Speeds;
+pub(super) use health::Examined;
+pub use health::{Fault, Health, Severity};
 pub use savings::{About, By, Disagreement, Grouping, NodeGap, Saved, Savings, SavingsRow, Scope};
+pub use site::{Coverage, HeldPackage, Site, SiteNode};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,7 +62,7 @@ pub struct Status {
 }
 
 /// The state of the upload slots.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadStatus {
     /// Answers under way.
     pub used: usize,
@@ -61,7 +71,7 @@ pub struct UploadStatus {
 }
 
 /// The state of the catalog.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogStatus {
     /// Its version; 0 if there is none yet.
     pub version: u64,
@@ -76,7 +86,7 @@ pub struct CatalogStatus {
 }
 
 /// The state of the store.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreStatus {
     /// Complete blobs.
     pub complete: usize,
@@ -86,27 +96,6 @@ pub struct StoreStatus {
     pub bytes: u64,
     /// The most that they may take.
     pub quota: u64,
-}
-
-/// One flight, as this node sees it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Flight {
-    /// The package, as `NAME@VERSION`.
-    pub package: String,
-    /// The blob.
-    pub blob: String,
-    /// `asking`, `lead`, `joining` or `follower`.
-    pub role: String,
-    /// The lead's node id.
-    pub lead: Option<String>,
-    /// Followers that still want chunks, if this node leads.
-    pub followers: usize,
-    /// Chunks that this node holds.
-    pub held: u32,
-    /// Chunks in all; 0 while that is not known.
-    pub chunks: u32,
-    /// Chunks that this node is pulling over the WAN.
-    pub pulling: u32,
 }
 
 /// One member, of `GET /api/v1/peers`.
@@ -158,8 +147,6 @@ pub struct Package {
 impl Node {
     /// The status.
     pub fn status(&self) -> Status {
-        let catalog = self.catalog().current();
-        let held = self.inner.store.list();
         Status {
             node: self.me().to_string(),
             host: gethostname::gethostname().to_string_lossy().into_owned(),
@@ -174,44 +161,36 @@ impl Node {
             effective_weight: self.inner.standing.effective_weight(),
             weight_reasons: self.inner.standing.reasons(),
             origin: self.inner.config.origin.to_string(),
-            catalog: CatalogStatus {
-                version: catalog.as_ref().map_or(0, |catalog| catalog.version),
-                expires: catalog.as_ref().map(|catalog| catalog.expires.to_string()),
-                expired: catalog.is_some_and(|catalog| catalog.is_expired()),
-                age_s: self.catalog().age().map(|age| age.as_secs()),
-                error: self.catalog().last_error(),
-            },
-            store: StoreStatus {
-                complete: held.iter().filter(|blob| blob.complete).count(),
-                partial: held.iter().filter(|blob| !blob.complete).count(),
-                bytes: held.iter().map(|blob| blob.size).sum(),
-                quota: self.inner.config.cache_size.0,
-            },
-            uploads: UploadStatus { used: self.inner.uploads.used(), slots: self.inner.uploads.slots() },
+            catalog: self.catalog_status(),
+            store: self.store_status(),
+            uploads: self.upload_status(),
             flights: self.flights(),
         }
     }
 
-    /// The flights under way.
-    pub fn flights(&self) -> Vec<Flight> {
-        let views = self.inner.views.lock().map(|views| views.clone()).unwrap_or_default();
-        let flight = |view: &crate::core::flight::FlightView| Flight {
-            package: self.label(&view.blob),
-            blob: view.blob.to_string(),
-            role: match view.role {
-                RoleView::Asking => "asking",
-                RoleView::Lead => "lead",
-                RoleView::Joining => "joining",
-                RoleView::Follower => "follower",
-            }
-            .to_owned(),
-            lead: view.lead.map(|lead| lead.to_string()),
-            followers: view.followers,
-            held: view.held,
-            chunks: view.count,
-            pulling: view.pulling,
-        };
-        views.iter().map(flight).collect()
+    fn catalog_status(&self) -> CatalogStatus {
+        let catalog = self.catalog().current();
+        CatalogStatus {
+            version: catalog.as_ref().map_or(0, |catalog| catalog.version),
+            expires: catalog.as_ref().map(|catalog| catalog.expires.to_string()),
+            expired: catalog.is_some_and(|catalog| catalog.is_expired()),
+            age_s: self.catalog().age().map(|age| age.as_secs()),
+            error: self.catalog().last_error(),
+        }
+    }
+
+    fn store_status(&self) -> StoreStatus {
+        let held = self.inner.store.list();
+        StoreStatus {
+            complete: held.iter().filter(|blob| blob.complete).count(),
+            partial: held.iter().filter(|blob| !blob.complete).count(),
+            bytes: held.iter().map(|blob| blob.size).sum(),
+            quota: self.inner.config.cache_size.0,
+        }
+    }
+
+    fn upload_status(&self) -> UploadStatus {
+        UploadStatus { used: self.inner.uploads.used(), slots: self.inner.uploads.slots() }
     }
 
     /// The connected members.

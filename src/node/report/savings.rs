@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -179,20 +180,26 @@ pub enum Scope {
 
 impl Node {
     /// The savings of these hours (all, if `None`).
-    pub async fn savings(&self, scope: Scope, by: By, hours: Option<Range<u32>>) -> Savings {
-        self.savings_by(scope, by, &[], hours).await
-    }
-
-    /// The savings of these hours, the same books grouped in several ways.
-    pub async fn savings_by(&self, scope: Scope, by: By, also: &[By], hours: Option<Range<u32>>) -> Savings {
+    ///
+    /// The same books are grouped in several ways. Those of other nodes may be as old as `max_age`, so
+    /// that many who look at the same ask once.
+    pub async fn savings(
+        &self,
+        scope: Scope,
+        by: By,
+        also: &[By],
+        hours: Option<Range<u32>>,
+        max_age: Duration,
+    ) -> Savings {
         let hours = hours.unwrap_or(0..u32::MAX);
-        let mut nodes = vec![(self.me().to_string(), self.own_books(hours.clone()))];
-        let mut unanswered = Vec::new();
-        if scope == Scope::Site {
-            let others = self.ledgers(hours.clone()).await;
-            nodes.extend(others.nodes);
-            unanswered = others.unanswered;
-        }
+        let own = (self.me().to_string(), self.own_books(hours.clone()));
+        let others = match scope {
+            Scope::Node => None,
+            Scope::Site => Some(self.ledgers(hours.clone(), max_age).await),
+        };
+        let others = others.as_deref();
+        let nodes: Vec<_> =
+            std::iter::once(&own).chain(others.iter().flat_map(|others| &others.nodes)).collect();
         let mut savings = group(&nodes, by);
         savings.also = also.iter().map(|by| Grouping { by: *by, rows: group(&nodes, *by).rows }).collect();
         let first = nodes.iter().flat_map(|(_, books)| &books.rows).map(|(key, _)| key.hour).min();
@@ -200,14 +207,14 @@ impl Node {
         savings.from = hour(hours.start.max(first.unwrap_or(hours.start)).min(hour_now()));
         savings.to = hour(hours.end.min(hour_now() + 1));
         savings.answered = nodes.len();
-        savings.unanswered = unanswered;
+        savings.unanswered = others.map(|others| others.unanswered.clone()).unwrap_or_default();
         savings.disagreements = disagreements(&nodes);
         savings
     }
 }
 
 /// Adds up books by what rows are about.
-fn group(nodes: &[(String, NodeBooks)], by: By) -> Savings {
+fn group(nodes: &[&(String, NodeBooks)], by: By) -> Savings {
     let mut savings = Savings::default();
     let mut groups: BTreeMap<About, Totals> = BTreeMap::new();
     for (node, books) in nodes {
@@ -258,11 +265,11 @@ fn by_peer(row: &Row) -> Vec<(About, Totals)> {
 
 /// Pairs of nodes, both of which answered, whose figures differ by more than a transfer that broke off
 /// explains.
-fn disagreements(nodes: &[(String, NodeBooks)]) -> Vec<Disagreement> {
+fn disagreements(nodes: &[&(String, NodeBooks)]) -> Vec<Disagreement> {
     let mut pairs: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
     let answered = |id: &NodeId| {
         let id = id.to_string();
-        nodes.iter().any(|(node, _)| *node == id).then_some(id)
+        nodes.iter().any(|it| it.0 == id).then_some(id)
     };
     let mut add = |giver: &str, taker: &str, given: u64, taken: u64| {
         let pair = pairs.entry((giver.to_owned(), taker.to_owned())).or_default();
@@ -307,6 +314,10 @@ mod tests {
         NodeId::from_bytes([n; 32])
     }
 
+    fn all(site: &[(String, NodeBooks)]) -> Vec<&(String, NodeBooks)> {
+        site.iter().collect()
+    }
+
     fn books(fill: impl FnOnce(&mut Ledger)) -> NodeBooks {
         let mut ledger = Ledger::default();
         fill(&mut ledger);
@@ -338,18 +349,19 @@ mod tests {
     fn every_grouping_adds_up() {
         let site = site(100 << 20);
         for by in [By::Package, By::Name, By::Node, By::Front, By::Hour, By::Day] {
-            let savings = group(&site, by);
+            let savings = group(&all(&site), by);
             let mut sum = Totals::default();
             savings.rows.iter().for_each(|row| sum.add(&row.totals));
             assert_eq!(sum, savings.totals, "{by:?}");
         }
-        let names =
-            |by| group(&site, by).rows.iter().map(|row| row.about.as_str().to_owned()).collect::<Vec<_>>();
+        let names = |by| {
+            group(&all(&site), by).rows.iter().map(|row| row.about.as_str().to_owned()).collect::<Vec<_>>()
+        };
         assert_eq!(names(By::Name), ["p", "q"]);
         assert_eq!(names(By::Day), ["1970-01-03", "1970-01-04"]);
         assert_eq!(names(By::Reason), ["cold"]);
         assert_eq!(names(By::Peer), [node(1).to_string(), node(2).to_string()]);
-        let saved = group(&site, By::Package).saved;
+        let saved = group(&all(&site), By::Package).saved;
         assert_eq!(saved, Saved { of_delivered: 7 - (1 << 20), of_direct: -(1 << 20) });
     }
 
@@ -364,9 +376,9 @@ mod tests {
 
     #[test]
     fn givers_and_takers_who_disagree_are_named() {
-        assert_eq!(disagreements(&site(100 << 20)), []);
-        assert_eq!(disagreements(&site(97 << 20)), [], "3 MiB may have been on their way");
-        let found = disagreements(&site(90 << 20));
+        assert_eq!(disagreements(&all(&site(100 << 20))), []);
+        assert_eq!(disagreements(&all(&site(97 << 20))), [], "3 MiB may have been on their way");
+        let found = disagreements(&all(&site(90 << 20)));
         assert_eq!((found[0].given, found[0].taken), (100 << 20, 90 << 20));
         assert_eq!((&found[0].giver, &found[0].taker), (&node(1).to_string(), &node(2).to_string()));
     }
