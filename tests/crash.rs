@@ -27,6 +27,8 @@ fn read_and_check(gateway: SocketAddr, path: &str, right: &[u8]) -> usize {
     body.len()
 }
 
+/// After so long a kill takes nothing of the books.
+const NOTED: Duration = Duration::from_millis(100);
 /// What a kill may take of the books: 10 ms of what these clients get, and a piece that was handed out.
 const LOST: u64 = 128 << 10;
 
@@ -38,6 +40,7 @@ fn a_hundred_kills_lose_nothing() {
     stage.publish("big", "1", &big);
     let agent = stage.agent("a", &[]);
     assert!(agent.get("/packages/small/1").body == small);
+    std::thread::sleep(NOTED);
     drop(agent);
     let (listen, gateway) = (free_port(), free_port());
     let mut random = 88_172_645_463_325_252u64;
@@ -69,12 +72,15 @@ fn a_hundred_kills_lose_nothing() {
     stage.server = None;
     let agent = stage.agent("a", &[]);
     assert!(agent.get("/packages/small/1").body == small, "a finished blob was lost");
+    std::thread::sleep(NOTED);
     drop(agent);
     stage.serve("1gbit");
     let agent = stage.agent("a", &[]);
     assert!(agent.get("/packages/big/1").body == big, "a partial blob did not resume");
     let savings = agent.api("savings");
     assert_balanced(&savings);
+    let audit = agent.api("savings/audit");
+    assert_eq!((&audit["adds_up"], &audit["totals"]), (&true.into(), &savings["totals"]), "{audit}");
     let delivered = savings["totals"]["delivered"].as_u64().expect("bytes");
     let handed = (read + small.len() * 2 + big.len()) as u64;
     assert!(delivered + 100 * LOST >= handed, "clients have {handed} bytes, {delivered} are booked");

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::Node;
-use super::books::Gap;
+use super::books::{Audit, Gap};
+use super::{Node, blocking};
 use crate::core::id::NodeId;
 use crate::core::ledger::{Row, RowKey};
 use crate::core::wire::message::{ReportRequest, Request, request};
@@ -35,6 +35,9 @@ const KEPT: Duration = Duration::from_secs(15);
 /// What a hub is asked for the reports of all others begins so.
 const OF_SITE: &str = "site/";
 const INVENTORY: &str = "inventory";
+const AUDIT: &str = "audit";
+/// An audit reads all rows back from the disk; who asks within so long of another is served by his.
+const AUDIT_KEPT: Duration = Duration::from_secs(1);
 
 /// A node's books, as they go over the wire.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -136,12 +139,38 @@ async fn forget<T>(last: Arc<Mutex<Option<Asked<T>>>>, begun: Instant) {
 pub(super) struct Surveys {
     books: Survey<NodeBooks>,
     inventories: Survey<Inventory>,
+    audits: Survey<Audit>,
 }
 
 impl Node {
-    /// This node's books of these hours.
+    /// This node's books of these hours. What it led before its catalog knew the package's name has it
+    /// now.
     pub(super) fn own_books(&self, hours: Range<u32>) -> NodeBooks {
-        NodeBooks { rows: self.books().rows(hours), gaps: self.books().gaps().to_vec() }
+        let mut rows = self.books().rows(hours);
+        let catalog = self.catalog().current();
+        for (key, _) in &mut rows {
+            let nameless = key.package.strip_prefix('(').and_then(|name| name.strip_suffix(')'));
+            let named = nameless.zip(catalog.as_ref()).and_then(|(short, it)| it.label_of_short(short));
+            key.package = named.unwrap_or(std::mem::take(&mut key.package));
+        }
+        NodeBooks { rows, gaps: self.books().gaps().to_vec() }
+    }
+
+    /// An audit of this node's books, and of all others' if that is asked.
+    pub(super) async fn audits(&self, site: bool) -> Arc<Answers<Audit>> {
+        let ask = async {
+            let nothing = Answers { nodes: Vec::new(), unanswered: Vec::new() };
+            let mut answers = if site { self.ask_site(AUDIT).await } else { nothing };
+            answers.nodes.insert(0, (self.me().to_string(), self.own_audit().await));
+            answers
+        };
+        let path = if site { "site" } else { "node" };
+        self.inner.surveys.audits.answers(path, AUDIT_KEPT, ask).await
+    }
+
+    async fn own_audit(&self) -> Audit {
+        let books = self.inner.books.clone();
+        blocking(move || books.audit()).await.unwrap_or_default()
     }
 
     /// The ledgers of all other nodes of the site, not older than this.
@@ -209,6 +238,9 @@ impl Node {
         };
         if path == INVENTORY {
             return self.report(of_site, path, self.own_inventory()).await;
+        }
+        if path == AUDIT {
+            return self.report(of_site, path, self.own_audit().await).await;
         }
         let (start, end) = path.strip_prefix("rows/")?.split_once('-')?;
         let books = self.own_books(start.parse().ok()?..end.parse().ok()?);

@@ -102,6 +102,12 @@ impl Catalog {
         self.labels.get(blob).cloned()
     }
 
+    /// The same, of a blob of which only the short form is known.
+    pub fn label_of_short(&self, short: &str) -> Option<String> {
+        let found = self.labels.iter().find(|(blob, _)| blob.short() == short);
+        found.map(|(_, label)| label.clone())
+    }
+
     /// Whether it is past its time.
     pub fn is_expired(&self) -> bool {
         self.expires < Timestamp::now()

@@ -137,6 +137,8 @@ class Race:
         time.sleep(1.3)
         total = {}
         for host in hosts or self.hosts:
+            audit = self.site.api(host, "savings/audit")
+            assert audit["adds_up"], audit
             for key, value in balanced(self.site.savings(host, "node")).items():
                 total[key] = total.get(key, 0) + value
         return total

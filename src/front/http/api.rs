@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::error::HttpError;
 use super::span;
 use crate::node::Node;
-use crate::node::report::{By, Flight, Health, Package, Peer, Savings, Scope, Site, Status};
+use crate::node::report::{Audits, By, Flight, Health, Package, Peer, Savings, Scope, Site, Status};
 
 /// Who looks at the site sees it as it was at most so long ago: many who look ask once.
 const SITE_AGE: Duration = Duration::from_secs(2);
@@ -112,6 +112,35 @@ pub(super) async fn savings(
     Ok(Json(node.savings(query.scope, query.by, &query.also.0, hours, max_age).await))
 }
 
+/// What may be asked of an audit.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuditQuery {
+    #[serde(default)]
+    scope: Scope,
+}
+
+pub(super) async fn audit(
+    State(node): State<Node>,
+    query: Result<Query<AuditQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Audits>, HttpError> {
+    let Query(query) = query.map_err(|error| HttpError::bad_request(error.body_text()))?;
+    Ok(Json(node.audit(query.scope).await))
+}
+
 pub(super) async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::ledger::Totals;
+
+    #[test]
+    fn every_figure_is_described() {
+        let api: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).expect("JSON");
+        let totals = api["components"]["schemas"]["Totals"]["properties"].as_object().expect("figures");
+        assert_eq!(totals.len(), Totals::NAMES.len());
+        assert!(Totals::NAMES.iter().all(|name| totals.contains_key(*name)));
+    }
 }

@@ -42,9 +42,15 @@ impl Journal {
     /// Opens a journal, and returns what it holds. A line that was cut short is the last one, and lost.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<Entry>)> {
         let held = std::fs::read(path).unwrap_or_default();
-        let lines = held.split(|byte| *byte == b'\n');
-        let entries = lines.map_while(|line| serde_json::from_slice(line).ok()).collect();
+        let (mut entries, mut whole) = (Vec::new(), 0);
+        for line in held.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+            let Ok(entry) = serde_json::from_slice(line) else { break };
+            entries.push(entry);
+            whole += line.len() as u64;
+        }
         let file = File::options().create(true).append(true).open(path)?;
+        // What follows a torn line would be lost with it.
+        file.set_len(whole)?;
         Ok((Self { file }, entries))
     }
 
@@ -85,6 +91,9 @@ mod tests {
         File::options().write(true).open(&path).and_then(|file| file.set_len(length - 5)).expect("room");
         let (mut journal, held) = Journal::open(&path).expect("its own file");
         assert_eq!(held, [entry(1), entry(2)]);
+        journal.append(&[entry(4)]).expect("room");
+        let (mut journal, held) = Journal::open(&path).expect("its own file");
+        assert_eq!(held, [entry(1), entry(2), entry(4)], "and not what follows it");
         journal.clear().expect("its own file");
         assert_eq!(Journal::open(&path).expect("its own file").1, []);
     }

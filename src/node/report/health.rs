@@ -104,7 +104,11 @@ impl Node {
         let gap = |gap: &super::super::books::Gap| {
             let after = Timestamp::from_second(gap.after).ok()?;
             let recent = Timestamp::now().duration_since(after) < RECENT;
-            recent.then(|| NodeGap { node: self.me().to_string(), after: after.to_string() })
+            recent.then(|| NodeGap {
+                node: self.me().to_string(),
+                after: after.to_string(),
+                estimated: gap.estimated,
+            })
         };
         let books = self.inner.books.clone();
         Facts {
@@ -315,7 +319,7 @@ mod tests {
         let failing = Some((now, "the origin sent nothing for 5 s".to_owned()));
         let hours = |hours| Some(now + SignedDuration::from_hours(hours));
         let nodes = vec![SiteNode::default(); 3];
-        let gap = NodeGap { node: String::new(), after: now.to_string() };
+        let gap = NodeGap { node: String::new(), after: now.to_string(), estimated: 0 };
         let (error, warning, info) = (Severity::Error, Severity::Warning, Severity::Info);
         for (facts, id, severity) in [
             (Facts { catalog_expires: hours(-1), ..fine() }, "catalog_expired", error),

@@ -1,5 +1,6 @@
 //! What the agent tells people and programs about itself: the shapes of `/api/v1`.
 
+mod audit;
 mod events;
 mod flights;
 mod health;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dealings::Dealings;
 use super::{Node, Role};
+pub use audit::{Audits, NodeAudit};
 pub(super) use events::Feed;
 pub use events::{Glance, MOST_WATCHERS, Watcher};
 pub use flights::Flight;

@@ -142,6 +142,10 @@ pub struct NodeGap {
     pub node: String,
     /// The last that it wrote down, UTC.
     pub after: String,
+    /// What was on its way over the WAN just then, in bytes, by estimate: entered, and told in
+    /// `wan_estimated` too.
+    #[serde(default)]
+    pub estimated: u64,
 }
 
 /// What savings are grouped by.
@@ -218,7 +222,11 @@ fn group(nodes: &[&(String, NodeBooks)], by: By) -> Savings {
     let mut savings = Savings::default();
     let mut groups: BTreeMap<About, Totals> = BTreeMap::new();
     for (node, books) in nodes {
-        let gap = |gap: &super::super::books::Gap| NodeGap { node: node.clone(), after: time(gap.after) };
+        let gap = |gap: &super::super::books::Gap| NodeGap {
+            node: node.clone(),
+            after: time(gap.after),
+            estimated: gap.estimated,
+        };
         savings.gaps.extend(books.gaps.iter().map(gap));
         for (key, row) in &books.rows {
             savings.totals.add(&row.totals);

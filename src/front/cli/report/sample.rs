@@ -116,8 +116,11 @@ fn rich() -> Facts {
         given: 912 * MB,
         taken: 870 * MB,
     }];
-    facts.savings.gaps =
-        vec![NodeGap { node: "12D3KooWnode000009".into(), after: "2026-11-17T09:14:02Z".into() }];
+    facts.savings.gaps = vec![NodeGap {
+        node: "12D3KooWnode000009".into(),
+        after: "2026-11-17T09:14:02Z".into(),
+        estimated: 0,
+    }];
     facts
 }
 

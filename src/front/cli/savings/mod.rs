@@ -1,5 +1,6 @@
 //! `branchline savings`: the ledger.
 
+mod audit;
 mod bar;
 mod table;
 pub(super) mod words;
@@ -33,6 +34,9 @@ pub(super) struct Savings {
     /// This node, or all connected members of its site
     #[arg(long, value_enum, default_value_t)]
     scope: Scope,
+    /// Has each node read its rows back from its disk, add them up, and hold them against its answers
+    #[arg(long, conflicts_with_all = ["by", "format", "since", "from", "to"])]
+    verify: bool,
     /// How it is printed; CSV and JSON hold all figures, in bytes
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -46,6 +50,9 @@ pub(super) struct Savings {
 impl Savings {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let (scope, by) = (word(&self.scope), word(&self.by));
+        if self.verify {
+            return audit::run(&self.target, &scope, self.json).await;
+        }
         let path = format!("/api/v1/savings?scope={scope}&by={by}{}", self.period.query());
         let savings: report::Savings = self.target.json(&path).await?;
         match if self.json { Format::Json } else { self.format } {

@@ -159,7 +159,11 @@ mod tests {
                 given: 20_000_000,
                 taken: 10_000_000,
             }],
-            gaps: vec![NodeGap { node: "aaaaaaaa".into(), after: "2026-11-01T00:00:00Z".into() }],
+            gaps: vec![NodeGap {
+                node: "aaaaaaaa".into(),
+                after: "2026-11-01T00:00:00Z".into(),
+                estimated: 0,
+            }],
             ..Savings::default()
         };
         let said = notes(&savings, &hosts).join("\n");
