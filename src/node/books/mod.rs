@@ -262,6 +262,32 @@ impl Books {
         &self.gaps
     }
 
+    /// What was booked since the agent started; see [`Ledger::booked`]. Each figure but `preloaded_*`
+    /// only grows: what may yet turn out to have come for its request is not `local` before that is
+    /// settled.
+    pub(super) fn booked(&self) -> Row {
+        let mut state = lock(&self.state);
+        let early: u64 = state.early.values().flat_map(HashMap::values).sum();
+        let mut row = state.ledger.booked();
+        row.totals.local = row.totals.local.saturating_sub(early);
+        row
+    }
+
+    /// How many rows there are, and how many of them do not add up.
+    pub(super) fn health(&self) -> (usize, usize) {
+        let mut state = lock(&self.state);
+        (state.ledger.len(), state.ledger.faulty())
+    }
+
+    /// The packages that clients were handed most of since an hour, by name.
+    pub(super) fn top_packages(&self, since: u32, most: usize) -> Vec<(String, Totals)> {
+        let state = lock(&self.state);
+        let mut names: Vec<(&str, Totals)> = state.ledger.by_name(since).into_iter().collect();
+        names.sort_by_key(|(_, totals)| std::cmp::Reverse((totals.delivered, totals.wan_wire)));
+        names.truncate(most);
+        names.into_iter().map(|(name, totals)| (name.to_owned(), totals)).collect()
+    }
+
     /// The sum of all rows, with what it is made of.
     pub fn sum(&self) -> Row {
         let mut sum = Row::default();
