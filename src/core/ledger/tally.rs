@@ -27,6 +27,17 @@ impl Tally {
     }
 }
 
+impl Row {
+    /// Adds what became of another row since it was `before`; not by who gave and took.
+    pub fn grow(&mut self, now: &Self, before: &Self) {
+        self.totals.add(&now.totals);
+        self.totals = self.totals.since(&before.totals);
+        grow(&mut self.reasons, &now.reasons, &before.reasons);
+        grow(&mut self.content, &now.content, &before.content);
+        grow(&mut self.duplicates, &now.duplicates, &before.duplicates);
+    }
+}
+
 impl Ledger {
     /// What was booked since the ledger was opened, by reason; not by who gave and took. Its
     /// `preloaded_*` are what came since then and was not asked for yet: they can shrink.
@@ -45,12 +56,7 @@ impl Ledger {
     pub(super) fn bring_in(&mut self) {
         for (key, before) in std::mem::take(&mut self.tally.before) {
             let Some(row) = self.rows.get(&key) else { continue };
-            let sum = &mut self.tally.sum;
-            sum.totals.add(&row.totals);
-            sum.totals = sum.totals.since(&before.totals);
-            grow(&mut sum.reasons, &row.reasons, &before.reasons);
-            grow(&mut sum.content, &row.content, &before.content);
-            grow(&mut sum.duplicates, &row.duplicates, &before.duplicates);
+            self.tally.sum.grow(row, &before);
             match row.fault() {
                 Some(_) => self.tally.faulty.insert(key),
                 None => self.tally.faulty.remove(&key),
