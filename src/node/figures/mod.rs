@@ -131,7 +131,9 @@ impl Node {
     }
 
     fn look_at_figures(&self) -> Vec<Family> {
-        let mut families = vec![self.about()];
+        let version = [(env!("CARGO_PKG_VERSION").to_owned(), 1)];
+        let build = Family::by(Kind::Gauge, "build_info", "The software's version.", "version", version);
+        let mut families = vec![build, self.about()];
         families.extend(traffic("", &self.books().booked()));
         families.extend(self.now_at());
         families.extend(self.store_and_catalog());
@@ -144,12 +146,11 @@ impl Node {
             ("node", self.me().to_string()),
             ("role", self.inner.standing.role().as_str().to_owned()),
             ("site", self.inner.config.site.to_string()),
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ];
         Family {
             name: "node_info".into(),
             kind: Kind::Gauge,
-            help: "This node, its site, its role there, and its software's version.",
+            help: "This node, its site, and its role there.",
             samples: vec![Sample { labels, value: 1 }],
         }
     }
