@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Node, blocking};
 use crate::core::ledger::{Row, WanReason};
+pub use site::site_names;
 pub(super) use site::{NodeTally, SiteSums, site_families};
 
 /// Whether a figure can shrink.

@@ -156,6 +156,11 @@ pub(in crate::node) fn site_families(facts: &SiteFacts) -> Vec<Family> {
     families
 }
 
+/// The names of all that a site pushes, as a monitoring system knows them.
+pub fn site_names() -> Vec<String> {
+    site_families(&SiteFacts::default()).iter().map(Family::full_name).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
