@@ -191,7 +191,7 @@ fn a_real_prometheus_scrapes_and_is_pushed_to() {
     // The node that pushes has it in its books, as what it is.
     let pushers = prometheus.query("count by (pusher) (branchline_site_nodes)");
     assert_eq!(pushers.len(), 1, "{pushers:?}");
-    let (lost, mut left) = match pushers[0]["metric"]["pusher"] == one.api("status")["node"] {
+    let (lost, left) = match pushers[0]["metric"]["pusher"] == one.api("status")["node"] {
         true => (one, two),
         false => (two, one),
     };
@@ -206,7 +206,6 @@ fn a_real_prometheus_scrapes_and_is_pushed_to() {
     prometheus.wait_for("count(branchline_site_nodes)", 2.0);
     fetch(&left, "/packages/demo/2", &second);
     prometheus.wait_for("sum(branchline_site_delivered_bytes_total)", both + second.len() as f64);
-    left.process.kill();
     let rules = request(prometheus.address, "/api/v1/rules", "").expect("an answer").json();
     for group in rules["data"]["groups"].as_array().expect("groups") {
         for rule in group["rules"].as_array().expect("rules") {
