@@ -57,8 +57,8 @@ fn exported(agent: &Agent) -> BTreeSet<String> {
 #[test]
 fn rules_and_dashboards_ask_for_what_is_exported() {
     let stage = Stage::new("1gbit");
-    let agent = stage.agent("0", &[]);
     stage.publish("demo", "1", &noise("v1", 100_000));
+    let agent = stage.agent("0", &[]);
     assert_eq!(agent.get("/packages/demo/1").status, 200);
     let mut known = exported(&agent);
     assert!(known.contains("branchline_catalog_expires_timestamp_seconds"), "{known:?}");
@@ -117,9 +117,7 @@ fn fill_ledger(state: &Path) {
 async fn fill_catalog(tree: &Path, keys: &Path) {
     use tough::editor::signed::SignedRole;
     use tough::key_source::{KeySource, LocalKeySource};
-    use tough::schema::{
-        Hashes, KeyHolder, Metafile, Role, Root, Signed, Snapshot, TargetName, Targets, Timestamp,
-    };
+    use tough::schema::{Hashes, KeyHolder, Metafile, Role, Root, Signed, Snapshot, Targets, Timestamp};
     let catalog = tree.join("catalog");
     let read = |name: &str| std::fs::read(catalog.join(name)).expect("published");
     let root: Signed<Root> = serde_json::from_slice(&read("root.json")).expect("a root");
@@ -128,7 +126,7 @@ async fn fill_catalog(tree: &Path, keys: &Path) {
     let (_, target) = targets.targets.iter().next().expect("one package");
     let target = target.clone();
     for n in 0..PACKAGES {
-        let name = TargetName::new(format!("p{n}/1.0")).expect("a name");
+        let name = tough::TargetName::new(format!("p{n}/1.0")).expect("a name");
         targets.targets.insert(name, target.clone());
     }
     let keys: Vec<Box<dyn KeySource>> = vec![Box::new(LocalKeySource { path: keys.join("catalog.key") })];

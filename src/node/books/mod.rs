@@ -348,6 +348,23 @@ mod tests {
         books.delivered(manifest, "p@1", Front::Packages, 0..50);
     }
 
+    /// A client is handed a chunk before it is booked: taken for held, and then not.
+    #[test]
+    fn what_monitoring_is_told_only_grows() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (books, manifest) = (Books::open(&dir.path().join("ledger")).expect("fresh"), manifest(3));
+        let blob = manifest.blob();
+        books.begin(blob, Front::Get);
+        let told = || [books.booked().totals.wan, books.booked().totals.local];
+        books.delivered(&manifest, "p@1", Front::Get, 0..150);
+        assert_eq!((told(), books.totals().local), ([0, 0], 150));
+        books.arrived(blob, "p@1", COLD, [(0, 100)].into_iter());
+        assert_eq!((told(), books.totals().local), ([100, 0], 50));
+        books.settle(&blob);
+        assert_eq!(told(), [100, 50], "the rest was held indeed");
+        books.close();
+    }
+
     fn figures(totals: &Totals) -> [u64; 7] {
         let it = totals;
         [it.delivered, it.wan, it.local, it.reused, it.direct, it.wan_wire, it.wan_headers]
