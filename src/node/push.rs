@@ -110,7 +110,7 @@ impl Node {
 /// Pushes, in turns, for as long as the agent runs.
 pub(super) async fn keep(node: Node, config: Config) {
     let books = node.inner.books.clone();
-    let sink = move |carried| books.wire(LABEL, WanReason::Push, carried);
+    let sink = move |carried| books.carried(LABEL, WanReason::Push, carried);
     let pusher = Pusher::new(config.url, config.token, std::sync::Arc::new(sink));
     let site = node.inner.config.site.to_string();
     let writer = Writer { site, pusher: node.me().to_string(), begun: HashSet::new() };
@@ -236,7 +236,7 @@ impl Shift {
             tracing::warn!(%to, %error, next, "the site's sums could not be pushed");
         }
         self.failed = self.failed.saturating_add(1);
-        if self.failed % FAILED == 0 {
+        if self.failed.is_multiple_of(FAILED) {
             // Another node may have a better way there.
             self.node.inner.push.can.store(false, Ordering::Relaxed);
             self.rests = Some(Instant::now() + self.interval * REST);

@@ -5,6 +5,7 @@ mod audit;
 mod disk;
 mod journal;
 mod keep;
+mod tally;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -262,32 +263,6 @@ impl Books {
         &self.gaps
     }
 
-    /// What was booked since the agent started; see [`Ledger::booked`]. Each figure but `preloaded_*`
-    /// only grows: what may yet turn out to have come for its request is not `local` before that is
-    /// settled.
-    pub(super) fn booked(&self) -> Row {
-        let mut state = lock(&self.state);
-        let early: u64 = state.early.values().flat_map(HashMap::values).sum();
-        let mut row = state.ledger.booked();
-        row.totals.local = row.totals.local.saturating_sub(early);
-        row
-    }
-
-    /// How many rows there are, and how many of them do not add up.
-    pub(super) fn health(&self) -> (usize, usize) {
-        let mut state = lock(&self.state);
-        (state.ledger.len(), state.ledger.faulty())
-    }
-
-    /// The packages that clients were handed most of since an hour, by name.
-    pub(super) fn top_packages(&self, since: u32, most: usize) -> Vec<(String, Totals)> {
-        let state = lock(&self.state);
-        let mut names: Vec<(&str, Totals)> = state.ledger.by_name(since).into_iter().collect();
-        names.sort_by_key(|(_, totals)| std::cmp::Reverse((totals.delivered, totals.wan_wire)));
-        names.truncate(most);
-        names.into_iter().map(|(name, totals)| (name.to_owned(), totals)).collect()
-    }
-
     /// The sum of all rows, with what it is made of.
     pub fn sum(&self) -> Row {
         let mut sum = Row::default();
@@ -346,23 +321,6 @@ mod tests {
         books.delivered(manifest, "p@1", Front::Get, 0..200);
         books.settle(&blob);
         books.delivered(manifest, "p@1", Front::Packages, 0..50);
-    }
-
-    /// A client is handed a chunk before it is booked: taken for held, and then not.
-    #[test]
-    fn what_monitoring_is_told_only_grows() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let (books, manifest) = (Books::open(&dir.path().join("ledger")).expect("fresh"), manifest(3));
-        let blob = manifest.blob();
-        books.begin(blob, Front::Get);
-        let told = || [books.booked().totals.wan, books.booked().totals.local];
-        books.delivered(&manifest, "p@1", Front::Get, 0..150);
-        assert_eq!((told(), books.totals().local), ([0, 0], 150));
-        books.arrived(blob, "p@1", COLD, [(0, 100)].into_iter());
-        assert_eq!((told(), books.totals().local), ([100, 0], 50));
-        books.settle(&blob);
-        assert_eq!(told(), [100, 50], "the rest was held indeed");
-        books.close();
     }
 
     fn figures(totals: &Totals) -> [u64; 7] {

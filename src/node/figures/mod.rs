@@ -110,6 +110,7 @@ fn traffic(prefix: &'static str, row: &Row) -> Vec<Family> {
             &row.duplicates,
         ),
         one("wan_chunks", "Of wan_wire, chunks as the origin stores them.", it.wan_chunks),
+        one("wan_estimated", "Of wan_wire, what a broken connection had on its way.", it.wan_estimated),
         one("wan_headers", "Headers of TCP and IP on packets from the WAN.", it.wan_headers),
         one("wan_sent", "Sent over WAN connections, headers and all.", it.wan_sent),
         one("lan_wire", "Read from members of the site, encryption and all.", it.lan_wire),
