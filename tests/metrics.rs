@@ -169,6 +169,7 @@ fn ten_thousand_packages_take_this_long() {
     let text = agent.get("/metrics").text();
     assert!(text.contains("\nbranchline_ledger_rows 3000"), "{text}");
     assert!(text.contains("\nbranchline_ledger_faulty_rows 0\n"), "{text}");
+    assert!(text.contains(&format!("\nbranchline_store_bytes {}\n", 8 * PACKAGES)), "{text}");
     let mut times: Vec<Duration> = (0..100)
         .map(|_| {
             let began = Instant::now();

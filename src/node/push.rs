@@ -353,6 +353,26 @@ mod tests {
         assert_eq!(names, ["__name__", "instance", "job", "pusher", "reason", "site"]);
     }
 
+    /// Every reason, and twenty packages with names as they are.
+    #[test]
+    fn a_push_is_small_however_large_the_site() {
+        use crate::core::ledger::Totals;
+        let every = |bytes: u64| WanReason::ALL.into_iter().map(|reason| (reason, bytes)).collect();
+        let totals = Totals { wan: 123_456_789, wan_wire: 987_654_321, direct: 7, ..Totals::default() };
+        let booked =
+            Row { totals, reasons: every(3), content: every(2), duplicates: every(1), ..Row::default() };
+        let package = |n: u64| (format!("application-suite-{n}"), Totals { delivered: n << 30, ..totals });
+        let tally = NodeTally { booked, packages: (0..60).map(package).collect(), ..NodeTally::default() };
+        let tallies: Vec<_> = (0..200).map(|n| (format!("node{n}"), tally.clone())).collect();
+        let families = site_families(&SiteSums::default().take(&tallies, 0));
+        let pusher = NodeId::from_bytes([7; 32]).to_string();
+        let mut writer = Writer { site: "lisbon".into(), pusher, begun: HashSet::new() };
+        writer.begin(&families);
+        let body = writer.write(&families, 1_700_000_000_000);
+        println!("{} series take {} bytes", read(&body).len(), body.len());
+        assert!(body.len() < 8 << 10, "{}", body.len());
+    }
+
     #[test]
     fn a_node_that_pushes_no_more_ends_its_series() {
         let writer = Writer { site: "lisbon".into(), pusher: "p".into(), begun: HashSet::new() };

@@ -88,7 +88,8 @@ fn grow(
 ) {
     for (reason, bytes) in now {
         let grown = bytes.saturating_sub(before.get(reason).copied().unwrap_or(0));
-        *sums.entry(*reason).or_default() += grown;
+        let sum = sums.entry(*reason).or_default();
+        *sum = sum.saturating_add(grown);
     }
 }
 

@@ -96,7 +96,9 @@ fn traffic(prefix: &'static str, row: &Row) -> Vec<Family> {
         Family::by(Kind::Counter, name(text), help, "reason", values)
     };
     let delivered = [("wan", it.wan), ("peer", it.peer), ("local", it.local)];
-    let fetched = [("wan", it.wan + it.preloaded_wan), ("peer", it.peer + it.preloaded_peer)];
+    // What members say of themselves may be anything.
+    let came = u64::saturating_add;
+    let fetched = [("wan", came(it.wan, it.preloaded_wan)), ("peer", came(it.peer, it.preloaded_peer))];
     vec![
         sources("delivered", "Content handed to clients, by where it came from for them.", &delivered),
         sources("fetched", "Content that came to be kept, by where it came from.", &fetched),

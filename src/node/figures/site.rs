@@ -64,7 +64,9 @@ impl SiteSums {
             _ => &tally.told,
         };
         self.sum.grow(&tally.booked, before);
-        self.known.insert(node.to_owned(), (tally.run, tally.booked.clone()));
+        let Row { totals, reasons, content, duplicates, .. } = tally.booked.clone();
+        let booked = Row { totals, reasons, content, duplicates, ..Row::default() };
+        self.known.insert(node.to_owned(), (tally.run, booked));
     }
 
     /// Another node pushes: what it will be told is not to be counted here again.
