@@ -198,10 +198,12 @@ fn a_real_prometheus_scrapes_and_is_pushed_to() {
     wait_for("the booked push", || pushed(&lost, "wan_wire") > 0);
     let by_reason = lost.api("savings?by=reason");
     assert!(by_reason.to_string().contains("\"push\""), "{by_reason}");
-    assert_eq!(pushed(&left, "wan_wire"), 0);
+    // The other may have pushed before the two met, and does no more.
+    let quiet = pushed(&left, "wan_sent");
     let figures = || ["wan_sent", "wan_wire", "wan_headers"].map(|figure| pushed(&lost, figure));
     let before = figures();
     wait_for("another push", || figures()[1] > before[1]);
+    assert_eq!(pushed(&left, "wan_sent"), quiet);
     let [sent, read, headers] = figures();
     println!(
         "one push: {} bytes sent, headers and all; {} read, and {} of headers",

@@ -205,3 +205,21 @@ impl Node {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ledger::Totals;
+
+    #[test]
+    fn no_figure_of_the_ledger_is_forgotten() {
+        // They are told by source and by reason.
+        let sums = ["delivered", "wan_wire", "wan_duplicate"];
+        for name in Totals::NAMES.into_iter().filter(|name| !sums.contains(name)) {
+            let totals = serde_json::from_value(serde_json::json!({ name: 7 })).expect("a figure");
+            let families = traffic("", &Row { totals, ..Row::default() });
+            let told = families.iter().flat_map(|family| &family.samples).any(|sample| sample.value == 7);
+            assert!(told, "{name}");
+        }
+    }
+}
