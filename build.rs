@@ -5,7 +5,8 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["proto/manifest.proto", "proto/wire.proto"], ["proto"])?;
+    let files =
+        protox::compile(["proto/manifest.proto", "proto/remote_write.proto", "proto/wire.proto"], ["proto"])?;
     prost_build::Config::new().bytes(["."]).compile_fds(files)?;
     Ok(())
 }

@@ -11,3 +11,8 @@ pub mod manifest {
 pub mod message {
     include!(concat!(env!("OUT_DIR"), "/branchline.wire.rs"));
 }
+
+/// What a monitoring system is sent.
+pub mod remote_write {
+    include!(concat!(env!("OUT_DIR"), "/branchline.remote_write.rs"));
+}

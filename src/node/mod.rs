@@ -11,10 +11,12 @@ pub mod catalog;
 pub mod condition;
 mod dealings;
 mod driver;
+pub mod figures;
 mod inline;
 mod live;
 mod neighbours;
 mod peers;
+pub mod push;
 pub mod reader;
 mod relay;
 pub mod report;
@@ -86,6 +88,8 @@ pub struct Config {
     pub role: Role,
     /// Its link is paid for by volume.
     pub metered: bool,
+    /// Where the site's sums are pushed.
+    pub push: Option<push::Config>,
 }
 
 /// Why an agent could not start.
@@ -130,6 +134,7 @@ struct Inner {
     feed: report::Feed,
     speeds: report::Speeds,
     examined: report::Examined,
+    push: push::State,
     inputs: mpsc::Sender<Input>,
     views: Arc<std::sync::Mutex<Vec<FlightView>>>,
     started: Instant,
@@ -214,6 +219,7 @@ impl Node {
                 feed: report::Feed::default(),
                 speeds: report::Speeds::default(),
                 examined: report::Examined::default(),
+                push: push::State::default(),
                 inputs,
                 views: Arc::default(),
                 started: Instant::now(),
@@ -227,6 +233,9 @@ impl Node {
         node.keep(tokio::spawn(books::keep(books, node.inner.net.clone())));
         node.keep(tokio::spawn(keep_store(node.inner.store.clone())));
         node.keep(tokio::spawn(standing::keep(node.clone())));
+        if let Some(push) = node.inner.config.push.clone() {
+            node.keep(tokio::spawn(push::keep(node.clone(), push)));
+        }
         let catalog = node.inner.catalog.clone();
         // So that the first client need not wait for it.
         node.keep(tokio::spawn(async move { catalog.warm_up().await }));

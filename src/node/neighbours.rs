@@ -216,7 +216,7 @@ impl Node {
         reports
     }
 
-    async fn ask_report<T: DeserializeOwned>(
+    pub(super) async fn ask_report<T: DeserializeOwned>(
         &self,
         node: NodeId,
         path: String,
@@ -236,6 +236,11 @@ impl Node {
             Some(path) => (true, path),
             None => (false, path),
         };
+        match path {
+            "tally" => return serde_json::to_string(&self.tally().await?).ok(),
+            "pushes" => return Some(self.can_push().to_string()),
+            _ => {}
+        }
         if path == INVENTORY {
             return self.report(of_site, path, self.own_inventory()).await;
         }

@@ -21,6 +21,7 @@ use super::OriginError;
 use super::address::Address;
 use super::meter::{Carried, Meter, Sink};
 use super::transport::MeteredHttp;
+use super::with_causes;
 use crate::core::ledger::Wire;
 
 /// Without a byte for so long, a read is given up (and tried again by whoever wanted it).
@@ -263,18 +264,4 @@ fn explain(error: object_store::Error, path: &str) -> OriginError {
         }
         error => OriginError::Failed(with_causes(&error)),
     }
-}
-
-/// An error with its causes, which many libraries leave out of their message.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut at = error.source();
-    while let Some(cause) = at {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        at = cause.source();
-    }
-    text
 }

@@ -9,6 +9,7 @@ mod keeper;
 pub mod keys;
 pub mod meter;
 pub mod publish;
+pub mod push;
 mod sign;
 mod tcp_info;
 mod transport;
@@ -20,6 +21,20 @@ pub use client::Origin;
 pub use keeper::Keeper;
 pub use meter::{Carried, Meter, Sink};
 pub use verify::Fetch;
+
+/// An error with its causes, which many libraries leave out of their message.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut at = error.source();
+    while let Some(cause) = at {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        at = cause.source();
+    }
+    text
+}
 
 /// Why the origin did not give what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -327,9 +327,13 @@ impl Store for Arc<DiskStore> {
         DiskStore::remove(self, blob)
     }
 
+    fn disk_free(&self) -> Option<u64> {
+        DiskStore::disk_free(self).ok()
+    }
+
     fn is_nearly_full(&self) -> bool {
         let reserve = self.limits.reserve;
-        self.disk_free().is_ok_and(|free| free < reserve.saturating_add(reserve / NEARLY))
+        DiskStore::disk_free(self).is_ok_and(|free| free < reserve.saturating_add(reserve / NEARLY))
     }
 
     fn flush(&self) {

@@ -143,6 +143,10 @@ impl Store for MemoryStore {
         Ok(idle && blobs.remove(blob).is_some())
     }
 
+    fn disk_free(&self) -> Option<u64> {
+        None
+    }
+
     fn is_nearly_full(&self) -> bool {
         false
     }

@@ -169,6 +169,9 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Io`].
     fn remove(&self, blob: &BlobId) -> Result<bool, StoreError>;
 
+    /// Bytes that are free on its disk; `None` if that cannot be told.
+    fn disk_free(&self) -> Option<u64>;
+
     /// Whether the disk has little more left than what stays free on it.
     fn is_nearly_full(&self) -> bool;
 

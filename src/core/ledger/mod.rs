@@ -7,12 +7,14 @@
 mod extents;
 mod row;
 mod settle;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use extents::Extents;
 pub use row::{Front, Row, RowKey, Source, Totals, WanReason};
 pub use settle::{Keep, OLDER};
+use tally::Tally;
 
 use crate::core::id::NodeId;
 
@@ -42,17 +44,22 @@ pub struct Wire {
 pub struct Ledger {
     rows: BTreeMap<RowKey, Row>,
     changed: BTreeSet<RowKey>,
+    tally: Tally,
 }
 
 impl Ledger {
     /// From rows that were written down.
     pub fn restore(rows: impl IntoIterator<Item = (RowKey, Row)>) -> Self {
-        Self { rows: rows.into_iter().collect(), changed: BTreeSet::new() }
+        let mut ledger = Self { rows: rows.into_iter().collect(), ..Self::default() };
+        ledger.look_for_faults();
+        ledger
     }
 
     fn row(&mut self, key: &RowKey) -> &mut Row {
         self.changed.insert(key.clone());
-        self.rows.entry(key.clone()).or_default()
+        let row = self.rows.entry(key.clone()).or_default();
+        self.tally.touch(key, row);
+        row
     }
 
     /// Verified content came to this node.

@@ -32,11 +32,13 @@ pub enum WanReason {
     Manifest,
     /// Another lead, out of reach, pulled it too.
     Partition,
+    /// The site's sums, sent to a monitoring system.
+    Push,
 }
 
 impl WanReason {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Cold,
         Self::Upgrade,
         Self::Preload,
@@ -48,6 +50,7 @@ impl WanReason {
         Self::Revalidate,
         Self::Manifest,
         Self::Partition,
+        Self::Push,
     ];
 
     /// As it is written in JSON.
@@ -64,6 +67,7 @@ impl WanReason {
             Self::Revalidate => "revalidate",
             Self::Manifest => "manifest",
             Self::Partition => "partition",
+            Self::Push => "push",
         }
     }
 }
@@ -111,7 +115,7 @@ pub enum Source {
 pub struct RowKey {
     /// Hours since 1970-01-01 UTC; the first hour of the day, where rows were rolled up.
     pub hour: u32,
-    /// `NAME@VERSION`; `(catalog)`, `(swarm)` for what belongs to none; `(older)` for packages whose
+    /// `NAME@VERSION`; `(catalog)`, `(swarm)`, `(push)` for what belongs to none; `(older)` for packages whose
     /// rows were rolled up.
     pub package: String,
     /// Through which front its clients asked.

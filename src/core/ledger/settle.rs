@@ -24,6 +24,7 @@ pub const OLDER: &str = "(older)";
 impl Ledger {
     /// Rolls up and drops rows by their age at `hour`; returns which are no more.
     pub fn settle(&mut self, hour: u32, keep: Keep) -> Vec<RowKey> {
+        self.bring_in();
         let mut gone = self.drop_before(hour.saturating_sub(keep.days * DAY));
         let hourly = hour.saturating_sub(keep.hourly_days * DAY) / DAY * DAY;
         gone.extend(self.roll_up(hourly, |key| RowKey { hour: key.hour / DAY * DAY, ..key.clone() }));
@@ -34,6 +35,7 @@ impl Ledger {
             let sum = |_: &RowKey| RowKey { hour: day, package: OLDER.into(), front: Front::None };
             gone.extend(self.roll_up_day(day, sum));
         }
+        self.look_for_faults();
         gone
     }
 

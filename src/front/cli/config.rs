@@ -2,6 +2,7 @@
 //! is all three), then resolved, with every error said at once and by name.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,9 +15,12 @@ use crate::core::id::SiteName;
 use crate::net::{Multiaddr, SiteKey};
 use crate::node::{self, Role};
 use crate::origin::Address;
+use crate::origin::push::{PushUrl, Token};
 
 /// As far behind other programs as the system lets one be.
 const NICEST: i64 = 19;
+/// How often sums may be pushed, in seconds.
+const PUSH_INTERVALS: RangeInclusive<u64> = 5..=3600;
 
 /// As written. A key's name in the file is its flag's, with `_` for `-`.
 #[derive(Debug, Default, Clone, Args, Deserialize)]
@@ -83,6 +87,15 @@ pub(super) struct Written {
     /// [default: 100]
     #[arg(long, env = "BRANCHLINE_WEIGHT", value_name = "NUMBER")]
     weight: Option<u32>,
+    /// Where the site's sums are pushed, by one of its nodes: a Prometheus remote-write receiver
+    #[arg(long, env = "BRANCHLINE_PUSH_URL", value_name = "URL")]
+    push_url: Option<PushUrl>,
+    /// How often, in seconds, 5 to 3600 [default: 60]
+    #[arg(long, env = "BRANCHLINE_PUSH_INTERVAL", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(PUSH_INTERVALS))]
+    push_interval: Option<u64>,
+    /// The file with the token that the receiver asks for
+    #[arg(long, env = "BRANCHLINE_PUSH_TOKEN_FILE", value_name = "FILE")]
+    push_token_file: Option<PathBuf>,
     /// How logs are written: text or json [default: text]
     #[arg(long, env = "BRANCHLINE_LOG_FORMAT", value_name = "FORMAT")]
     pub(super) log_format: Option<LogFormat>,
@@ -161,6 +174,9 @@ impl Written {
             metered: self.metered.or(file.metered),
             nice: self.nice.or(file.nice),
             weight: self.weight.or(file.weight),
+            push_url: self.push_url.or(file.push_url),
+            push_interval: self.push_interval.or(file.push_interval),
+            push_token_file: self.push_token_file.or(file.push_token_file),
             log_format: self.log_format.or(file.log_format),
         }
     }
@@ -189,6 +205,7 @@ impl Written {
         if let Some(nice) = nice.filter(|nice| *nice > NICEST) {
             bail!("nice = {nice} is more than the system knows; give a number from 0 to {NICEST}");
         }
+        let push = push(self.push_url, self.push_interval, self.push_token_file.as_deref())?;
         let role = self.role.unwrap_or_default();
         Ok(Resolved {
             node: node::Config {
@@ -209,11 +226,38 @@ impl Written {
                 weight: self.weight.unwrap_or(100),
                 role,
                 metered: self.metered.unwrap_or(false),
+                push,
             },
             gateway: self.gateway.unwrap_or_else(default_gateway),
             nice: nice.unwrap_or(0) as i32,
         })
     }
+}
+
+/// Where to push; `None` if nowhere.
+fn push(
+    url: Option<PushUrl>,
+    interval: Option<u64>,
+    token_file: Option<&Path>,
+) -> anyhow::Result<Option<node::push::Config>> {
+    let Some(url) = url else {
+        if token_file.is_some() || interval.is_some() {
+            bail!("push_interval and push_token_file say nothing without push_url");
+        }
+        return Ok(None);
+    };
+    let interval = interval.unwrap_or(60);
+    if !PUSH_INTERVALS.contains(&interval) {
+        bail!("push_interval = {interval} is not from 5 to 3600 seconds");
+    }
+    let token = |path: &Path| {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the push token in {}", path.display()))?;
+        Token::parse(&text)
+            .with_context(|| format!("{} holds no token: one line without spaces", path.display()))
+    };
+    let token = token_file.map(token).transpose()?;
+    Ok(Some(node::push::Config { url, token, interval: Duration::from_secs(interval) }))
 }
 
 /// The most that the cache takes, unless told otherwise.
@@ -292,6 +336,21 @@ mod tests {
         };
         assert_eq!(nice(19).expect("valid").nice, 19);
         assert!(nice(20).expect_err("too nice").to_string().contains("0 to 19"));
+    }
+
+    #[test]
+    fn a_push_is_checked_before_it_starts() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let token = dir.path().join("token");
+        std::fs::write(&token, "secret\n").expect("room");
+        let url: PushUrl = "https://prometheus.example.com/api/v1/write".parse().expect("valid");
+        let config = push(Some(url.clone()), None, Some(&token)).expect("valid").expect("somewhere");
+        assert_eq!(config.interval, Duration::from_secs(60));
+        assert!(!format!("{config:?}").contains("secret"));
+        assert!(push(None, Some(60), None).is_err() && push(Some(url.clone()), Some(1), None).is_err());
+        assert!(push(Some(url), None, Some(dir.path())).is_err());
+        let error = format!("{:#}", parse("push_url = 'prometheus:9090'").expect_err("no address"));
+        assert!(error.contains("api/v1/write"), "{error}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ enum Command {
     #[command(subcommand)]
     Site(site::SiteCommand),
     /// Run the agent
-    Agent(agent::Agent),
+    Agent(Box<agent::Agent>),
     /// Fetch a package through the local agent, verified
     Get(get::Get),
     /// What this node is and does

@@ -22,6 +22,14 @@ impl HttpError {
     pub(super) fn busy(text: impl Into<String>) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, text: text.into() }
     }
+
+    /// What cannot be: `what` could not be written down.
+    pub(super) fn internal(what: &str) -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            text: format!("no {what}; this is a mistake in here"),
+        }
+    }
 }
 
 impl From<ResolveError> for HttpError {

@@ -5,6 +5,7 @@ mod audit;
 mod disk;
 mod journal;
 mod keep;
+mod tally;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;

@@ -297,6 +297,7 @@ fn why(reason: &str) -> &'static str {
         "revalidate" => "checks whether the catalog is still current",
         "manifest" => "lists of what packages are made of",
         "partition" => "another machine, out of reach, pulled it too",
+        "push" => "the site's sums, sent to a monitoring system",
         _ => "",
     }
 }
