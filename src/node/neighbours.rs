@@ -146,14 +146,16 @@ impl Node {
     /// This node's books of these hours. What it led before its catalog knew the package's name has it
     /// now.
     pub(super) fn own_books(&self, hours: Range<u32>) -> NodeBooks {
-        let mut rows = self.books().rows(hours);
+        let mut rows = self.books().rows(hours.clone());
         let catalog = self.catalog().current();
         for (key, _) in &mut rows {
             let nameless = key.package.strip_prefix('(').and_then(|name| name.strip_suffix(')'));
             let named = nameless.zip(catalog.as_ref()).and_then(|(short, it)| it.label_of_short(short));
             key.package = named.unwrap_or(std::mem::take(&mut key.package));
         }
-        NodeBooks { rows, gaps: self.books().gaps().to_vec() }
+        let then = |gap: &&Gap| u32::try_from(gap.after / 3600).is_ok_and(|hour| hours.contains(&hour));
+        let gaps = self.books().gaps().iter().filter(then).cloned().collect();
+        NodeBooks { rows, gaps }
     }
 
     /// An audit of this node's books, and of all others' if that is asked.

@@ -167,6 +167,17 @@ impl Metered {
             headers: packets_in * header,
             sent: now.sent - self.before.sent + (now.packets_out - self.before.packets_out) * header,
         };
+        if end {
+            let (connection, rate) = (self.number, self.rate as u64);
+            tracing::debug!(
+                connection,
+                came,
+                estimated,
+                rate,
+                rtt_us = now.round_trip_us,
+                "a WAN connection ends"
+            );
+        }
         let flying = if end { 0 } else { flying };
         self.meter.carried(Carried { connection: self.number, wire, flying });
         (self.told, self.before) = (came, now);

@@ -1,5 +1,6 @@
 //! What the agent tells people and programs about itself: the shapes of `/api/v1`.
 
+mod agreement;
 mod audit;
 mod events;
 mod flights;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dealings::Dealings;
 use super::{Node, Role};
+pub use agreement::Disagreement;
 pub use audit::{Audits, NodeAudit};
 pub(super) use events::Feed;
 pub use events::{Glance, MOST_WATCHERS, Watcher};
@@ -20,7 +22,7 @@ pub use flights::Flight;
 pub(super) use flights::Speeds;
 pub(super) use health::Examined;
 pub use health::{Fault, Health, Severity};
-pub use savings::{About, By, Disagreement, Grouping, NodeGap, Saved, Savings, SavingsRow, Scope};
+pub use savings::{About, By, Grouping, NodeGap, Saved, Savings, SavingsRow, Scope};
 pub use site::{Coverage, HeldPackage, Site, SiteNode};
 
 /// `GET /api/v1/status`.

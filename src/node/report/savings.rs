@@ -9,13 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::super::Node;
 use super::super::books::hour_now;
 use super::super::neighbours::NodeBooks;
-use crate::core::id::NodeId;
+use super::agreement::{Disagreement, disagreements, with_absent};
 use crate::core::ledger::{Row, RowKey, Totals};
-
-/// What a giver and a taker may differ by: what was on its way when a transfer broke off.
-const TOLERANCE: f64 = 0.01;
-/// Differences below so many bytes are not worth a word.
-const SMALL: u64 = 4 << 20;
 
 /// The savings of some hours.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -37,7 +32,8 @@ pub struct Savings {
     pub also: Vec<Grouping>,
     /// Nodes whose books are in.
     pub answered: usize,
-    /// Members that did not answer (scope `site`).
+    /// Members that did not answer, and machines that are away but gave or took content in these hours
+    /// (scope `site`).
     #[serde(default)]
     pub unanswered: Vec<String>,
     /// Where the giver's books and the taker's disagree by more than 1 %. The figures are the taker's.
@@ -122,19 +118,6 @@ impl About {
     }
 }
 
-/// A giver and a taker whose books disagree.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Disagreement {
-    /// Who gave.
-    pub giver: String,
-    /// Who took.
-    pub taker: String,
-    /// Bytes by the giver's books.
-    pub given: u64,
-    /// Bytes by the taker's.
-    pub taken: u64,
-}
-
 /// A node's gap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeGap {
@@ -211,7 +194,8 @@ impl Node {
         savings.from = hour(hours.start.max(first.unwrap_or(hours.start)).min(hour_now()));
         savings.to = hour(hours.end.min(hour_now() + 1));
         savings.answered = nodes.len();
-        savings.unanswered = others.map(|others| others.unanswered.clone()).unwrap_or_default();
+        let silent = others.map(|others| others.unanswered.clone()).unwrap_or_default();
+        savings.unanswered = if scope == Scope::Site { with_absent(&nodes, silent) } else { silent };
         savings.disagreements = disagreements(&nodes);
         savings
     }
@@ -271,36 +255,6 @@ fn by_peer(row: &Row) -> Vec<(About, Totals)> {
     came.chain(gone).map(|(node, totals)| (About::Peer(node.to_string()), totals)).collect()
 }
 
-/// Pairs of nodes, both of which answered, whose figures differ by more than a transfer that broke off
-/// explains.
-fn disagreements(nodes: &[&(String, NodeBooks)]) -> Vec<Disagreement> {
-    let mut pairs: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
-    let answered = |id: &NodeId| {
-        let id = id.to_string();
-        nodes.iter().any(|it| it.0 == id).then_some(id)
-    };
-    let mut add = |giver: &str, taker: &str, given: u64, taken: u64| {
-        let pair = pairs.entry((giver.to_owned(), taker.to_owned())).or_default();
-        *pair = (pair.0 + given, pair.1 + taken);
-    };
-    for (node, books) in nodes {
-        let mut sum = Row::default();
-        books.rows.iter().for_each(|(_, row)| sum.add(row));
-        for (giver, bytes) in &sum.givers {
-            answered(giver).inspect(|giver| add(giver, node, 0, *bytes));
-        }
-        for (taker, bytes) in &sum.takers {
-            answered(taker).inspect(|taker| add(node, taker, *bytes, 0));
-        }
-    }
-    let differ = |given: u64, taken: u64| {
-        let difference = given.abs_diff(taken);
-        difference > SMALL && difference as f64 > TOLERANCE * given.max(taken) as f64
-    };
-    let pairs = pairs.into_iter().filter(|(_, (given, taken))| differ(*given, *taken));
-    pairs.map(|((giver, taker), (given, taken))| Disagreement { giver, taker, given, taken }).collect()
-}
-
 fn time(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |at| at.to_string())
 }
@@ -316,6 +270,7 @@ fn day(hours: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::id::NodeId;
     use crate::core::ledger::{Front, Ledger, Source, WanReason, Wire};
 
     fn node(n: u8) -> NodeId {
@@ -380,6 +335,19 @@ mod tests {
         assert_eq!((&json["package"], &json["delivered"]), (&"p@1".into(), &0.into()));
         let back: SavingsRow = serde_json::from_value(json).expect("its own");
         assert_eq!(back.about, row.about);
+    }
+
+    #[test]
+    fn machines_that_are_away_are_named() {
+        let site = site(100 << 20);
+        let silent = || vec!["x".to_owned()];
+        assert_eq!(with_absent(&all(&site), silent()), silent());
+        let lead = node(1).to_string();
+        assert_eq!(
+            with_absent(&all(&site[1..]), silent()),
+            [lead, "x".to_owned()],
+            "what it pulled is missing"
+        );
     }
 
     #[test]
