@@ -16,12 +16,18 @@ const ASK: Duration = Duration::from_millis(400);
 /// How long to wait for a lead that others know and this node does not see yet.
 const UNSEEN_LEAD: Duration = Duration::from_millis(1500);
 
+/// How long until all have noticed that a lead has left, as this node has: who says in the meantime that
+/// it leads is asked again.
+const NOTICE: Duration = Duration::from_millis(150);
+
 #[derive(Debug)]
 pub(super) struct Asking {
     pub(super) unanswered: BTreeSet<NodeId>,
     pub(super) again_at: Option<Instant>,
     pub(super) until: Instant,
     unseen: Option<NodeId>,
+    /// The lead that this node has just lost, until others who name it are asked again.
+    lost: Option<NodeId>,
     /// It has waited for one that is not seen: not again.
     waited: bool,
     /// Leads that answered and are not to be waited for: they are told when this one takes over.
@@ -35,6 +41,7 @@ impl Asking {
             again_at: Some(now + ASK / 2),
             until: now + ASK,
             unseen: None,
+            lost: None,
             waited: false,
             rivals: BTreeSet::new(),
         }
@@ -58,6 +65,14 @@ impl Lead {
 }
 
 impl Flight {
+    /// This node takes over from a lead that it has just lost.
+    pub(super) fn note_lost(&mut self, node: NodeId) {
+        let Role::Lead(lead) = &mut self.role else { return };
+        if let Some(asking) = &mut lead.asking {
+            asking.lost = Some(node);
+        }
+    }
+
     /// Asks all members anew before more is pulled: what was known of them is old.
     pub(super) fn ask_again(&mut self, cx: &mut Context) {
         let Role::Lead(lead) = &mut self.role else { return };
@@ -155,6 +170,11 @@ impl Flight {
         match incumbent {
             Some(other) if other == from && stalled => {}
             Some(other) if cx.is_member(&other) => self.yield_to(cx, other),
+            Some(other) if asking.unseen == Some(other) => {}
+            Some(other) if asking.lost == Some(other) => {
+                (asking.lost, asking.unseen) = (None, Some(other));
+                asking.until = cx.now + NOTICE;
+            }
             Some(other) if !asking.waited => {
                 asking.waited = true;
                 asking.unseen = Some(other);

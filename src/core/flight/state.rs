@@ -188,6 +188,7 @@ impl Flight {
             self.ask_for_lost(cx, &held);
         } else if self.lead() == Some(node) {
             self.seek_lead(cx);
+            self.note_lost(node);
         }
     }
 
