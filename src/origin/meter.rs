@@ -160,12 +160,13 @@ impl Metered {
         let flying = self.flying(now.round_trip_us, end);
         // What came since, unread, was on its way then.
         let estimated = if end { flying.saturating_sub(came - self.read) } else { 0 };
-        let packets_in = now.packets_in - self.before.packets_in + estimated / SEGMENT;
+        let packets_in = u64::from(now.packets_in.wrapping_sub(self.before.packets_in)) + estimated / SEGMENT;
+        let packets_out = u64::from(now.packets_out.wrapping_sub(self.before.packets_out));
         let wire = Wire {
-            read: came - self.told + estimated,
+            read: came.saturating_sub(self.told) + estimated,
             estimated,
             headers: packets_in * header,
-            sent: now.sent - self.before.sent + (now.packets_out - self.before.packets_out) * header,
+            sent: now.sent.saturating_sub(self.before.sent) + packets_out * header,
         };
         if end {
             let (connection, rate) = (self.number, self.rate as u64);

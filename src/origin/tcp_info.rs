@@ -9,10 +9,10 @@ pub(super) struct TcpInfo {
     pub(super) received: u64,
     /// Payload that was sent, again where it was lost.
     pub(super) sent: u64,
-    /// Packets that came.
-    pub(super) packets_in: u64,
-    /// Packets that were sent.
-    pub(super) packets_out: u64,
+    /// Packets that came; begins anew after the largest number.
+    pub(super) packets_in: u32,
+    /// Packets that were sent; likewise.
+    pub(super) packets_out: u32,
     /// Bytes of TCP's header in each.
     pub(super) header: u64,
     /// The round trip as the receiver sees it, in microseconds; 0 while it is not known.
@@ -42,8 +42,8 @@ pub(super) fn tcp_info(socket: impl AsFd) -> Option<TcpInfo> {
     Some(TcpInfo {
         received: long(RECEIVED),
         sent: long(SENT),
-        packets_in: short(PACKETS_IN).into(),
-        packets_out: short(PACKETS_OUT).into(),
+        packets_in: short(PACKETS_IN),
+        packets_out: short(PACKETS_OUT),
         header: if stamped { HEADER + TIMESTAMPS } else { HEADER },
         round_trip_us: short(ROUND_TRIP).into(),
     })

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::core::id::{BlobId, NodeId};
-use crate::core::ledger::{Arrival, Extents, Front, Ledger, Row, RowKey, Source, Totals, WanReason, Wire};
+use crate::core::ledger::{Arrival, Extents, Front, Ledger, Row, RowKey, Source, WanReason, Wire};
 use crate::core::manifest::Manifest;
 use crate::origin::Carried;
 pub use audit::Audit;
@@ -264,14 +264,16 @@ impl Books {
     }
 
     /// The sum of all rows, with what it is made of.
-    pub fn sum(&self) -> Row {
+    #[cfg(test)]
+    fn sum(&self) -> Row {
         let mut sum = Row::default();
         lock(&self.state).ledger.rows(0..u32::MAX).for_each(|(_, row)| sum.add(row));
         sum
     }
 
     /// The sum of all rows.
-    pub fn totals(&self) -> Totals {
+    #[cfg(test)]
+    fn totals(&self) -> crate::core::ledger::Totals {
         self.sum().totals
     }
 }
@@ -294,6 +296,7 @@ fn hand_out(state: &mut State, key: &RowKey, blob: BlobId, pieces: impl Iterator
 mod tests {
     use super::*;
     use crate::core::id::{ChunkId, PackId};
+    use crate::core::ledger::Totals;
     use crate::core::manifest::Chunk;
 
     fn manifest(chunks: u32) -> Manifest {
