@@ -14,6 +14,7 @@ pub mod hubs;
 pub mod id;
 pub mod ledger;
 pub mod manifest;
+pub mod orders;
 pub mod pace;
 pub mod pack;
 pub mod rank;

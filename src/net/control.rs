@@ -96,6 +96,8 @@ pub(super) enum Heard {
     Flight(Message),
     /// About the WAN budget.
     Budget(Word),
+    /// A digest of the orders that it knows.
+    Orders([u8; 32]),
     /// An answered beat: the round trip.
     Latency(Duration),
     /// It lives, and asks for so many milliseconds between beats. A number other than 0 wants an
@@ -155,6 +157,11 @@ fn understand_budget(budget: proto::WanBudget) -> Option<Word> {
         },
         Wire::Grant(share) => Word::Grant(rates(share)),
     })
+}
+
+pub(super) fn encode_orders(digest: &[u8; 32]) -> Vec<u8> {
+    let orders = proto::Orders { digest: Bytes::copy_from_slice(digest) };
+    frame::encode(&proto::Control { body: Some(proto::control::Body::Orders(orders)) })
 }
 
 pub(super) fn encode_answer(number: u64) -> Vec<u8> {
@@ -270,6 +277,7 @@ fn understand(body: proto::control::Body) -> Option<Heard> {
         }
         Body::Beat(beat) => Heard::Beat(beat.number, beat.pace_ms),
         Body::Flight(flight) => Heard::Flight(Message::from_wire(flight)?),
+        Body::Orders(orders) => Heard::Orders(orders.digest[..].try_into().ok()?),
         Body::WanBudget(budget) => Heard::Budget(understand_budget(budget)?),
     })
 }

@@ -46,6 +46,13 @@ pub enum Event {
         /// What.
         message: Message,
     },
+    /// It knows orders of this digest.
+    Orders {
+        /// Who.
+        from: NodeId,
+        /// Their digest.
+        digest: [u8; 32],
+    },
     /// It says something about the WAN budget.
     Budget {
         /// Who.
@@ -155,6 +162,11 @@ impl Net {
     /// Says something about the WAN budget to a member.
     pub fn say_budget(&self, to: &NodeId, word: &Word) {
         self.say(to, control::encode_budget(word));
+    }
+
+    /// Tells a member what this node knows of the site's orders.
+    pub fn say_orders(&self, to: &NodeId, digest: &[u8; 32]) {
+        self.say(to, control::encode_orders(digest));
     }
 
     fn say(&self, to: &NodeId, message: Vec<u8>) {

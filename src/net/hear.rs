@@ -71,6 +71,9 @@ impl Site {
                 connection.pulse.touch();
                 self.outbox.push_back(Event::Message { from: node_id(&peer), message });
             }
+            Heard::Orders(digest) => {
+                self.outbox.push_back(Event::Orders { from: node_id(&peer), digest });
+            }
             Heard::Budget(word) => {
                 connection.pulse.touch();
                 self.outbox.push_back(Event::Budget { from: node_id(&peer), word });

@@ -104,6 +104,7 @@ impl Driver {
             // Only hubs lead: they alone are connected to all.
             Event::Up { node, hello, hub } => {
                 self.allowance.joined(node, &hello, hub);
+                self.node.tell_orders(&node);
                 self.handle(Input::Joined { node, weight: if hub { hello.weight } else { 0 } });
             }
             Event::Hub { hub } => {
@@ -113,6 +114,9 @@ impl Driver {
             Event::Down { node } => {
                 self.allowance.left(node);
                 self.handle(Input::Left { node });
+            }
+            Event::Orders { from, digest } => {
+                self.tasks.spawn(self.node.clone().learn_orders(from, digest));
             }
             Event::Budget { from, word } => self.allowance.hear(from, word),
             Event::Message { from, message } => self.on_message(from, message),

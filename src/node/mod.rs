@@ -11,10 +11,12 @@ pub mod catalog;
 pub mod condition;
 mod dealings;
 mod driver;
+pub mod errands;
 pub mod figures;
 mod inline;
 mod live;
 mod neighbours;
+pub mod orders;
 mod peers;
 pub mod push;
 pub mod reader;
@@ -124,6 +126,8 @@ struct Inner {
     net: Net,
     store: Arc<dyn Store>,
     books: Arc<Books>,
+    orders: orders::OrderBook,
+    own_orders: orders::OrderBook,
     catalog: Arc<CatalogService>,
     live: Arc<Live>,
     uploads: Arc<Uploads>,
@@ -203,12 +207,16 @@ impl Node {
         let (inputs, queue) = mpsc::channel(INPUTS);
         let rank = standing.clone();
         let catalog = CatalogService::new(keeper, &origin, net.clone(), books.clone(), &config, rank)?;
+        let me = net.me();
+        let order_book = |name| orders::OrderBook::open(me, config.state_dir.join(name));
         let node = Self {
             inner: Arc::new(Inner {
-                me: net.me(),
+                me,
                 net,
                 store,
                 books: books.clone(),
+                orders: order_book("orders.json"),
+                own_orders: order_book("own-orders.json"),
                 catalog: Arc::new(catalog),
                 live: Arc::default(),
                 uploads: Arc::new(Uploads::new(config.upload_slots, config.upload_limit)),

@@ -23,9 +23,9 @@ use crate::core::wire::message::{ReportRequest, Request, request};
 
 /// The longest report of a member that is read, in bytes.
 const MAX_REPORT: u64 = 32 << 20;
-/// A member's report is waited for so long, and a hub's on all of them a second longer.
+/// A member's report is waited for so long, and a hub's on all of them so much longer.
 const PATIENCE: Duration = Duration::from_secs(5);
-const HUB_PATIENCE: Duration = Duration::from_secs(6);
+const HUB_TAKES: Duration = Duration::from_secs(1);
 /// Members that are asked at a time.
 const AT_ONCE: usize = 32;
 /// Hubs that are asked for the others before only those within reach are.
@@ -188,11 +188,24 @@ impl Node {
 
     /// The reports of all other nodes of the site.
     async fn ask_site<T: DeserializeOwned>(&self, path: &str) -> Answers<T> {
+        let request = |of_site: bool| {
+            report_request(if of_site { format!("{OF_SITE}{path}") } else { path.to_owned() })
+        };
+        self.ask_all(request, PATIENCE).await
+    }
+
+    /// Asks all other nodes of the site. The request is made for one node alone, or for a hub, which
+    /// asks all others.
+    pub(super) async fn ask_all<T: DeserializeOwned>(
+        &self,
+        request: impl Fn(bool) -> Request,
+        patience: Duration,
+    ) -> Answers<T> {
         if !self.inner.net.is_hub() {
             let hubs = self.inner.net.contacts().into_iter().filter(|contact| contact.hub);
             for hub in hubs.take(HUBS) {
-                let path = format!("{OF_SITE}{path}");
-                if let Some(mut answers) = self.ask_report::<Answers<T>>(hub.node, path, HUB_PATIENCE).await {
+                let answer = self.ask_one::<Answers<T>>(hub.node, &request(true), patience + HUB_TAKES).await;
+                if let Some(mut answers) = answer {
                     let me = self.me().to_string();
                     answers.nodes.retain(|(node, _)| *node != me);
                     answers.unanswered.retain(|node| *node != me);
@@ -200,12 +213,19 @@ impl Node {
                 }
             }
         }
-        self.ask_within_reach(path).await
+        self.ask_within_reach(&request(false), None, patience).await
     }
 
-    async fn ask_within_reach<T: DeserializeOwned>(&self, path: &str) -> Answers<T> {
-        let asked = self.inner.net.contacts().into_iter().map(|contact| async move {
-            (contact.node, self.ask_report::<T>(contact.node, path.to_owned(), PATIENCE).await)
+    /// Asks all that this node is connected to, but for one that knows already.
+    pub(super) async fn ask_within_reach<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        but: Option<NodeId>,
+        patience: Duration,
+    ) -> Answers<T> {
+        let contacts = self.inner.net.contacts().into_iter().filter(|contact| Some(contact.node) != but);
+        let asked = contacts.map(|contact| async move {
+            (contact.node, self.ask_one::<T>(contact.node, request, patience).await)
         });
         let mut reports = Answers { nodes: Vec::new(), unanswered: Vec::new() };
         let mut answers = futures::stream::iter(asked).buffer_unordered(AT_ONCE);
@@ -224,9 +244,17 @@ impl Node {
         path: String,
         patience: Duration,
     ) -> Option<T> {
-        let request = Request { body: Some(request::Body::Report(ReportRequest { path })) };
+        self.ask_one(node, &report_request(path), patience).await
+    }
+
+    async fn ask_one<T: DeserializeOwned>(
+        &self,
+        node: NodeId,
+        request: &Request,
+        patience: Duration,
+    ) -> Option<T> {
         let ask = async {
-            let answer = self.inner.net.ask_patiently(&node, &request, patience).await.ok()?;
+            let answer = self.inner.net.ask_patiently(&node, request, patience).await.ok()?;
             serde_json::from_slice(&answer.read_all(MAX_REPORT).await.ok()?).ok()
         };
         tokio::time::timeout(patience, ask).await.ok()?
@@ -266,10 +294,14 @@ impl Node {
         if !self.inner.net.is_hub() {
             return None;
         }
-        let mut answers = self.ask_within_reach(path).await;
+        let mut answers = self.ask_within_reach(&report_request(path.to_owned()), None, PATIENCE).await;
         answers.nodes.push((self.me().to_string(), own));
         serde_json::to_string(&answers).ok()
     }
+}
+
+fn report_request(path: String) -> Request {
+    Request { body: Some(request::Body::Report(ReportRequest { path })) }
 }
 
 #[cfg(test)]

@@ -51,8 +51,11 @@ impl Serve for Server {
             let Some(node) = self.node.get() else {
                 return reply.header(&status(response::Status::Busy, "starting")).await;
             };
-            if !node.inner.standing.role().shares() && !matches!(request.body, Some(request::Body::Report(_)))
-            {
+            let content = matches!(
+                request.body,
+                Some(request::Body::Chunks(_) | request::Body::Manifest(_) | request::Body::Catalog(_))
+            );
+            if content && !node.inner.standing.role().shares() {
                 return reply.header(&status(response::Status::Refused, LEECH)).await;
             }
             match request.body {
@@ -62,6 +65,13 @@ impl Serve for Server {
                 Some(request::Body::Report(wanted)) => {
                     let Some(json) = node.report_to_member(&wanted.path).await else {
                         return reply.header(&status(response::Status::Refused, "no such report")).await;
+                    };
+                    send(&mut reply, json.as_bytes(), 0).await
+                }
+                Some(request::Body::Orders(_)) => send(&mut reply, &node.orders().now().encoded(), 0).await,
+                Some(request::Body::Errand(errand)) => {
+                    let Some(json) = node.errand_of_member(&errand).await else {
+                        return reply.header(&status(response::Status::Refused, "no such errand")).await;
                     };
                     send(&mut reply, json.as_bytes(), 0).await
                 }

@@ -74,8 +74,8 @@ async fn serve(resolved: Resolved) -> anyhow::Result<()> {
     let node = Node::start(resolved.node).await?;
     let admin = http::bind_socket(&state_dir.join("admin.sock"))?;
     let stop = CancellationToken::new();
-    let servers = [gateway, admin]
-        .map(|listener| (listener, http::router(node.clone(), stop.clone())))
+    let open = http::router(node.clone(), stop.clone());
+    let servers = [(gateway, open), (admin, http::admin_router(node.clone(), stop.clone()))]
         .map(|(listener, router)| tokio::spawn(http::serve(listener, router, stop.clone())));
     tracing::info!(node = %node.me(), %site, gateway = %resolved.gateway, "the agent runs");
     tell_systemd("READY=1");

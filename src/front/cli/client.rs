@@ -1,19 +1,27 @@
 //! Talking to a running agent: over its gateway, or over its admin socket.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Incoming;
+use http::request::Builder;
+use http_body_util::{BodyExt, Empty, Full, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::config::default_gateway;
+use super::config::{default_gateway, default_state_dir};
+
+/// What may go wrong with a body.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+const HINT: &str =
+    "is the agent running? Start it with 'branchline agent', or name another with --gateway or --state-dir";
 
 /// The longest answer of the API that is read, in bytes.
 const MAX_JSON: usize = 256 << 20;
@@ -44,27 +52,22 @@ impl Target {
         path: &str,
         headers: &[(header::HeaderName, String)],
     ) -> anyhow::Result<Response<Incoming>> {
-        let hint = "is the agent running? Start it with 'branchline agent', or name another with --gateway";
+        let request = Request::get(path);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        self.send(request, Empty::<Bytes>::new()).await
+    }
+
+    async fn send<B>(&self, request: Builder, body: B) -> anyhow::Result<Response<Incoming>>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
         match (&self.gateway, &self.state_dir) {
-            (None, Some(dir)) => {
-                let socket = dir.join("admin.sock");
-                let stream = UnixStream::connect(&socket).await;
-                exchange(
-                    stream.with_context(|| format!("no agent answers at {}; {hint}", socket.display()))?,
-                    path,
-                    headers,
-                )
-                .await
-            }
+            (None, Some(dir)) => send_to_socket(dir, request, body).await,
             (gateway, _) => {
                 let address = gateway.unwrap_or_else(default_gateway);
                 let stream = TcpStream::connect(address).await;
-                exchange(
-                    stream.with_context(|| format!("no agent answers at {address}; {hint}"))?,
-                    path,
-                    headers,
-                )
-                .await
+                let stream = stream.with_context(|| format!("no agent answers at {address}; {HINT}"))?;
+                exchange(stream, request, body).await
             }
         }
     }
@@ -73,35 +76,99 @@ impl Target {
     ///
     /// # Errors
     /// If no agent answers, or with what it says.
-    pub async fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let response = self.get(path, &[]).await?;
-        if response.status() != StatusCode::OK {
-            bail!("{}", refusal(response).await);
-        }
-        let body = Limited::new(response.into_body(), MAX_JSON).collect().await;
-        let bytes =
-            body.map_err(|error| anyhow::anyhow!("the agent's answer broke off: {error}"))?.to_bytes();
-        serde_json::from_slice(&bytes).context("the agent speaks another version of the API")
+    pub async fn json<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        facts(self.get(path, &[]).await?).await
     }
 }
 
-async fn exchange<S>(
-    stream: S,
-    path: &str,
-    headers: &[(header::HeaderName, String)],
-) -> anyhow::Result<Response<Incoming>>
+/// The agent's admin socket
+#[derive(Debug, Clone, Args)]
+pub(super) struct Admin {
+    /// The agent's state directory, with its admin socket [default: /var/lib/branchline]
+    #[arg(long, env = "BRANCHLINE_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl Admin {
+    fn state_dir(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(default_state_dir)
+    }
+
+    /// Sends an order, and returns what the agent says to it.
+    ///
+    /// # Errors
+    /// If no agent answers, or with what it says.
+    pub(super) async fn order<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        order: &impl serde::Serialize,
+    ) -> anyhow::Result<T> {
+        let body = Full::new(Bytes::from(serde_json::to_vec(order)?));
+        facts(self.post(path, "application/json", body).await?).await
+    }
+
+    /// Sends a body, however long, and returns the answer, whatever its status.
+    ///
+    /// # Errors
+    /// If no agent answers there.
+    pub(super) async fn post<B>(&self, path: &str, kind: &str, body: B) -> anyhow::Result<Response<Incoming>>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let request = Request::post(path).header(header::CONTENT_TYPE, kind);
+        send_to_socket(&self.state_dir(), request, body).await
+    }
+}
+
+/// Who gives an order, for people: `USER@HOST`.
+pub(super) fn giver() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    format!("{}@{}", user.as_deref().unwrap_or("somebody"), gethostname::gethostname().to_string_lossy())
+}
+
+/// The JSON of an answer.
+///
+/// # Errors
+/// With what the agent says, if that is no success.
+pub(super) async fn facts<T: DeserializeOwned>(response: Response<Incoming>) -> anyhow::Result<T> {
+    if response.status() != StatusCode::OK {
+        bail!("{}", refusal(response).await);
+    }
+    let body = Limited::new(response.into_body(), MAX_JSON).collect().await;
+    let bytes = body.map_err(|error| anyhow::anyhow!("the agent's answer broke off: {error}"))?.to_bytes();
+    serde_json::from_slice(&bytes).context("the agent speaks another version of the API")
+}
+
+async fn send_to_socket<B>(dir: &Path, request: Builder, body: B) -> anyhow::Result<Response<Incoming>>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let socket = dir.join("admin.sock");
+    let stream = UnixStream::connect(&socket).await;
+    let stream = stream.with_context(|| match rustix::fs::access(&socket, rustix::fs::Access::EXISTS) {
+        Err(rustix::io::Errno::ACCESS) => not_allowed(&socket),
+        Ok(()) if rustix::fs::access(&socket, rustix::fs::Access::WRITE_OK).is_err() => not_allowed(&socket),
+        _ => format!("no agent answers at {}; {HINT}", socket.display()),
+    })?;
+    exchange(stream, request, body).await
+}
+
+fn not_allowed(socket: &Path) -> String {
+    let who = "orders are for this machine's admins: use sudo, or join the socket's group";
+    format!("you may not use {}; {who}", socket.display())
+}
+
+async fn exchange<S, B>(stream: S, request: Builder, body: B) -> anyhow::Result<Response<Incoming>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let mut request = Request::get(path).header(header::HOST, "branchline");
+    let request = request.header(header::HOST, "branchline");
     // By this the ledger knows the front.
-    request = request.header(header::USER_AGENT, concat!("branchline-get/", env!("CARGO_PKG_VERSION")));
-    for (name, value) in headers {
-        request = request.header(name, value);
-    }
-    Ok(sender.send_request(request.body(Empty::<Bytes>::new())?).await?)
+    let request = request.header(header::USER_AGENT, concat!("branchline-get/", env!("CARGO_PKG_VERSION")));
+    Ok(sender.send_request(request.body(Box::pin(body))?).await?)
 }
 
 /// What the agent says of a request that it does not fulfil.

@@ -5,9 +5,12 @@ mod client;
 mod config;
 mod demo;
 mod escape;
+mod evict;
 mod get;
 mod hosts;
+mod orders;
 mod origin;
+mod outcomes;
 mod period;
 mod publish;
 mod report;
@@ -53,6 +56,10 @@ enum Command {
     Savings(savings::Savings),
     /// The ledger of a period as a page for people, with charts, and as CSV
     Report(report::Report),
+    /// What admins have ordered for this node and its site, who did, and when
+    Orders(orders::ShowOrders),
+    /// Throw a package away, here or on the whole site
+    Evict(evict::Evict),
     /// Completions for a shell
     Completions {
         /// Which
@@ -99,6 +106,8 @@ async fn run_short(command: Command) -> anyhow::Result<()> {
         Command::Packages(packages) => packages.run().await,
         Command::Savings(savings) => savings.run().await,
         Command::Report(report) => report.run().await,
+        Command::Orders(orders) => orders.run().await,
+        Command::Evict(evict) => evict.run().await,
         Command::Agent(_) | Command::Completions { .. } => Ok(()),
     }
 }

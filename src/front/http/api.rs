@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::error::HttpError;
 use super::span;
 use crate::node::Node;
+use crate::node::errands::AllOrders;
 use crate::node::report::{Audits, By, Flight, Health, Package, Peer, Savings, Scope, Site, Status};
 
 /// Who looks at the site sees it as it was at most so long ago: many who look ask once.
@@ -53,6 +54,10 @@ pub(super) async fn site(
 ) -> Result<Json<Site>, HttpError> {
     let Query(query) = query.map_err(|error| HttpError::bad_request(error.body_text()))?;
     Ok(Json(node.site(SITE_AGE, query.holds.unwrap_or(usize::MAX)).await))
+}
+
+pub(super) async fn orders(State(node): State<Node>) -> Json<AllOrders> {
+    Json(node.all_orders())
 }
 
 pub(super) async fn health(State(node): State<Node>) -> Json<Health> {

@@ -4,6 +4,7 @@
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::core::orders::OrderError;
 use crate::node::catalog::ResolveError;
 use crate::node::reader::ReadError;
 
@@ -29,6 +30,17 @@ impl HttpError {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             text: format!("no {what}; this is a mistake in here"),
         }
+    }
+}
+
+impl From<OrderError> for HttpError {
+    fn from(error: OrderError) -> Self {
+        let status = match &error {
+            OrderError::TooMany => StatusCode::INSUFFICIENT_STORAGE,
+            OrderError::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            OrderError::Invalid(_) => StatusCode::BAD_REQUEST,
+        };
+        Self { status, text: error.to_string() }
     }
 }
 

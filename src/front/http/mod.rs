@@ -1,5 +1,6 @@
 //! The gateway: packages, the API, metrics, the dashboard. A handler routes, asks the node, and streams.
 
+mod admin;
 mod api;
 mod error;
 mod events;
@@ -17,10 +18,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::node::Node;
 
+pub use admin::OfPackage;
 pub use listen::{Listener, bind, bind_socket, serve};
 
-/// All that the gateway answers; the admin socket answers the same. Answers without an end end with
-/// `stop`.
+/// All that the admin socket answers: what the gateway does, and orders.
+pub fn admin_router(node: Node, stop: CancellationToken) -> Router {
+    admin::router(node.clone()).merge(router(node, stop))
+}
+
+/// All that the gateway answers. Answers without an end end with `stop`.
 pub fn router(node: Node, stop: CancellationToken) -> Router {
     let events = get(events::events).with_state((node.clone(), stop));
     Router::new()
@@ -39,6 +45,7 @@ pub fn router(node: Node, stop: CancellationToken) -> Router {
         .route("/api/v1/site", get(api::site))
         .route("/api/v1/health", get(api::health))
         .route("/api/v1/events", events)
+        .route("/api/v1/orders", get(api::orders))
         .route("/api/v1/openapi.json", get(api::openapi))
         .fallback(error::no_such_path)
         .with_state(node)

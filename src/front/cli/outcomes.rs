@@ -1,0 +1,50 @@
+//! What the nodes of a site say to an order, as text or JSON.
+
+use anyhow::bail;
+
+use super::show::table;
+use crate::node::errands::Outcomes;
+
+/// The end of a command that ordered something: says what has become of it.
+///
+/// # Errors
+/// If a node refuses, so that the exit code tells.
+pub(super) fn finish(outcomes: &Outcomes, json: bool) -> anyhow::Result<()> {
+    if json {
+        super::print_json(outcomes)?;
+    } else {
+        super::print(&text(outcomes))?;
+    }
+    let refused = outcomes.nodes.iter().filter(|outcome| !outcome.ok).count();
+    match (refused, outcomes.nodes.len()) {
+        (0, _) => Ok(()),
+        (_, 1) => bail!("it was not done"),
+        (refused, all) => bail!("{refused} of {all} machines did not do it"),
+    }
+}
+
+fn text(outcomes: &Outcomes) -> String {
+    let mut text = match &outcomes.nodes[..] {
+        [only] if outcomes.unanswered.is_empty() => only.text.clone(),
+        nodes => {
+            let rows: Vec<Vec<String>> = nodes
+                .iter()
+                .map(|it| {
+                    let done = if it.ok { "done" } else { "NO" };
+                    vec![it.host.clone(), short(&it.node), done.to_owned(), it.text.clone()]
+                })
+                .collect();
+            table(&rows)
+        }
+    };
+    if !outcomes.unanswered.is_empty() {
+        let names: Vec<String> = outcomes.unanswered.iter().map(|node| short(node)).collect();
+        text.push_str(&format!("\nno answer from {}", names.join(", ")));
+    }
+    text
+}
+
+/// The end of a node's name, which is what tells it from others.
+pub(super) fn short(node: &str) -> String {
+    node[node.len().saturating_sub(6)..].to_owned()
+}

@@ -1,0 +1,61 @@
+//! `POST /api/v1/admin/...`: what admins order. On the admin socket alone, whose file says who may.
+
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::error::HttpError;
+use crate::core::orders::Selector;
+use crate::node::Node;
+use crate::node::errands::{Errand, Outcomes};
+
+/// The longest order, in bytes.
+const LONGEST: usize = 128 << 10;
+
+pub(super) fn router(node: Node) -> Router {
+    Router::new()
+        .route("/api/v1/admin/evict", post(evict))
+        .layer(DefaultBodyLimit::max(LONGEST))
+        .with_state(node)
+}
+
+/// A body of JSON; what is wrong with it is told as everything else is.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = HttpError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, HttpError> {
+        match Json::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(error) => Err(HttpError::bad_request(error.body_text())),
+        }
+    }
+}
+
+/// An errand about one package.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfPackage {
+    /// Which.
+    pub package: Selector,
+    /// At every node of the site.
+    #[serde(default)]
+    pub site: bool,
+    /// Who wants it, for people.
+    #[serde(default)]
+    pub by: String,
+}
+
+async fn evict(State(node): State<Node>, Body(wanted): Body<OfPackage>) -> Json<Outcomes> {
+    run(&node, Errand::Evict { package: wanted.package }, wanted.site).await
+}
+
+async fn run(node: &Node, errand: Errand, site: bool) -> Json<Outcomes> {
+    if site {
+        return Json(node.run_everywhere(errand).await);
+    }
+    Json(Outcomes { nodes: vec![node.run(errand).await], unanswered: Vec::new() })
+}
