@@ -12,6 +12,7 @@ pub mod evict;
 pub mod flight;
 pub mod hubs;
 pub mod id;
+pub mod keeping;
 pub mod ledger;
 pub mod manifest;
 pub mod orders;

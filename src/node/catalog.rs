@@ -10,6 +10,7 @@ use super::standing::Standing;
 use super::{Config, settle};
 use crate::core::id::{NodeId, PackageName, Version};
 use crate::core::ledger::WanReason;
+use crate::core::orders::Selector;
 use crate::core::rank::rank;
 use crate::core::wire::message::{CatalogBundle, CatalogFile, CatalogRequest, Request, request, response};
 use crate::net::Net;
@@ -143,6 +144,20 @@ impl CatalogService {
             return Err(ResolveError::NoCatalog(why));
         }
         self.look_up(name, wanted)
+    }
+
+    /// What a name means by the catalog that is here, however old that is: for orders, which are
+    /// looked at again and again.
+    pub(super) fn means(&self, selector: &Selector) -> Result<Resolved, ResolveError> {
+        let catalog = self.current().ok_or_else(|| ResolveError::NoCatalog("none was fetched yet".into()))?;
+        let wanted = selector.wanted.as_ref().map(Version::as_str);
+        let (name, version, published) = catalog.resolve(selector.name.as_str(), wanted)?;
+        Ok(Resolved { name, version, published })
+    }
+
+    /// Brings the catalog up to date if it is due, though nobody asks for a package.
+    pub(super) async fn look(&self) {
+        self.up_to_date(self.interval).await.ok();
     }
 
     fn look_up(&self, name: &str, wanted: Option<&str>) -> Result<Resolved, ResolveError> {

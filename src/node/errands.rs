@@ -137,12 +137,16 @@ impl Node {
 
     async fn hear_order(&self, name: String, order: Order) -> Outcome {
         let node = self.clone();
-        match blocking(move || node.orders().hear(&name, order)).await {
-            Some(Ok(Heard::New)) => {
-                self.tell_all_orders();
-                Outcome::done("heard", 0)
-            }
-            Some(Ok(Heard::Known)) => Outcome::done("heard", 0),
+        let given = order.what.is_some();
+        let heard = blocking(move || node.orders().hear(&name, order)).await;
+        if matches!(heard, Some(Ok(Heard::New))) {
+            self.tell_all_orders();
+        }
+        match heard {
+            Some(Ok(Heard::New | Heard::Known)) => match self.no_room(None).filter(|_| given) {
+                Some(why) => Outcome::refused(format!("heard, but {why}")),
+                None => Outcome::done(if given { "heard" } else { "taken back" }, 0),
+            },
             Some(Ok(Heard::Superseded(by))) => {
                 let text = format!("a later order holds, given by {}", by.by);
                 Outcome { instead: Some(by), ..Outcome::refused(text) }

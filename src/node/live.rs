@@ -20,7 +20,15 @@ pub(super) struct News {
 #[derive(Debug)]
 struct Waiting {
     clients: usize,
+    /// Those that want it here, and read nothing.
+    keepers: usize,
     news: watch::Sender<News>,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { clients: 0, keepers: 0, news: watch::Sender::new(News::default()) }
+    }
 }
 
 /// The blobs that clients of this node wait for.
@@ -43,15 +51,22 @@ impl Live {
         last: impl FnOnce() + Send + Sync + 'static,
     ) -> Ticket {
         let mut waiting = self.waiting();
-        let entry = waiting
-            .entry(blob)
-            .or_insert_with(|| Waiting { clients: 0, news: watch::Sender::new(News::default()) });
+        let entry = waiting.entry(blob).or_default();
         if entry.clients == 0 {
             first();
         }
         entry.clients += 1;
         let news = entry.news.subscribe();
         Ticket { live: self.clone(), blob, news, inputs, wanted: false, last: Some(Box::new(last)) }
+    }
+
+    /// Somebody wants a blob to be here, and reads nothing of it.
+    pub(super) fn enter_to_keep(self: &Arc<Self>, blob: BlobId, inputs: mpsc::Sender<Input>) -> Ticket {
+        let mut waiting = self.waiting();
+        let entry = waiting.entry(blob).or_default();
+        entry.keepers += 1;
+        let news = entry.news.subscribe();
+        Ticket { live: self.clone(), blob, news, inputs, wanted: false, last: None }
     }
 
     /// Chunks came.
@@ -76,6 +91,7 @@ pub(super) struct Ticket {
     pub(super) news: watch::Receiver<News>,
     inputs: mpsc::Sender<Input>,
     wanted: bool,
+    /// What to do when the last reader has left; nothing is read if there is none.
     last: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
@@ -104,14 +120,19 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut waiting = self.live.waiting();
         let Some(entry) = waiting.get_mut(&self.blob) else { return };
-        entry.clients -= 1;
-        if entry.clients > 0 {
-            return;
+        let reads = self.last.is_some();
+        let count = if reads { &mut entry.clients } else { &mut entry.keepers };
+        *count -= 1;
+        let (last_reader, nobody) = (reads && entry.clients == 0, entry.clients + entry.keepers == 0);
+        if nobody {
+            waiting.remove(&self.blob);
         }
-        waiting.remove(&self.blob);
         drop(waiting);
-        if let Some(last) = self.last.take() {
+        if last_reader && let Some(last) = self.last.take() {
             last();
+        }
+        if !nobody {
+            return;
         }
         let (inputs, blob) = (self.inputs.clone(), self.blob);
         if inputs.try_send(Input::Unwant { blob }).is_err()

@@ -14,6 +14,7 @@ mod driver;
 pub mod errands;
 pub mod figures;
 mod inline;
+mod keeping;
 mod live;
 mod neighbours;
 pub mod orders;
@@ -41,6 +42,7 @@ use tokio::task::JoinHandle;
 use crate::core::bitrate::{Rate, Size};
 use crate::core::flight::{self, FlightView, Input};
 use crate::core::id::{BlobId, NodeId, SiteName};
+use crate::core::orders::Selector;
 use crate::net::{self, Multiaddr, Net, NetError, SiteKey, SiteKeyError};
 use crate::origin::{Address, Keeper, Origin, OriginError};
 use crate::store::{Buffer, DiskStore, Limits, Store, StoreError};
@@ -90,6 +92,8 @@ pub struct Config {
     pub role: Role,
     /// Its link is paid for by volume.
     pub metered: bool,
+    /// What is kept up to date here without a client asking.
+    pub follow: Vec<Selector>,
     /// Where the site's sums are pushed.
     pub push: Option<push::Config>,
 }
@@ -128,6 +132,7 @@ struct Inner {
     books: Arc<Books>,
     orders: orders::OrderBook,
     own_orders: orders::OrderBook,
+    keeping: keeping::View,
     catalog: Arc<CatalogService>,
     live: Arc<Live>,
     uploads: Arc<Uploads>,
@@ -217,6 +222,7 @@ impl Node {
                 books: books.clone(),
                 orders: order_book("orders.json"),
                 own_orders: order_book("own-orders.json"),
+                keeping: keeping::View::default(),
                 catalog: Arc::new(catalog),
                 live: Arc::default(),
                 uploads: Arc::new(Uploads::new(config.upload_slots, config.upload_limit)),
@@ -241,6 +247,7 @@ impl Node {
         node.keep(tokio::spawn(books::keep(books, node.inner.net.clone())));
         node.keep(tokio::spawn(keep_store(node.inner.store.clone())));
         node.keep(tokio::spawn(standing::keep(node.clone())));
+        node.keep(tokio::spawn(keeping::keep(node.clone())));
         if let Some(push) = node.inner.config.push.clone() {
             node.keep(tokio::spawn(push::keep(node.clone(), push)));
         }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::books::{Audit, Gap};
+use super::keeping::Keeping;
 use super::{Node, blocking};
 use crate::core::id::NodeId;
 use crate::core::ledger::{Row, RowKey};
@@ -63,6 +64,8 @@ pub(super) struct Inventory {
     pub(super) holds: Vec<Holding>,
     /// Blobs that are held and do not fit into `holds`.
     pub(super) left_out: usize,
+    /// Of what is to be kept.
+    pub(super) keeps: Vec<Keeping>,
 }
 
 /// A blob that a node holds.

@@ -144,6 +144,25 @@ fn evicts_the_oldest_that_is_not_in_use() {
 }
 
 #[test]
+fn what_is_pinned_is_not_evicted() {
+    on_every_store(|store| {
+        let half: Vec<u8> = (0..200).collect();
+        let big: Vec<u8> = half.iter().cycle().take(400).copied().collect();
+        let [first, second, third] = [&big[..], &big[1..], &big[2..]].map(manifest);
+        assert!(!store.set_pinned(&first.blob(), true), "not held");
+        for blob in [&first, &second] {
+            drop(store.open(blob).expect("room"));
+            assert!(store.set_pinned(&blob.blob(), true));
+        }
+        assert!(store.list().iter().all(|held| held.pinned));
+        assert!(matches!(store.open(&third), Err(StoreError::NoSpace { .. })));
+        assert!(store.set_pinned(&second.blob(), false));
+        store.open(&third).expect("the second makes room");
+        assert!(store.get(&first.blob()).is_some() && store.get(&second.blob()).is_none());
+    });
+}
+
+#[test]
 fn what_was_complete_or_partial_survives_a_restart() {
     let dir = tempfile::tempdir().expect("a folder");
     let (whole, part) = (manifest(&[1, 2, 3]), manifest(&[7, 8, 9]));

@@ -323,6 +323,16 @@ impl Store for Arc<DiskStore> {
         }
     }
 
+    fn set_pinned(&self, blob: &BlobId, pinned: bool) -> bool {
+        let mut entries = self.entries();
+        let Some(entry) = entries.get_mut(blob) else { return false };
+        if entry.record.pinned != pinned {
+            entry.record.pinned = pinned;
+            self.index.set_record(blob, entry.record);
+        }
+        true
+    }
+
     fn remove(&self, blob: &BlobId) -> Result<bool, StoreError> {
         DiskStore::remove(self, blob)
     }

@@ -1,6 +1,6 @@
 //! The store's double: the same behaviour, in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ struct MemoryBlob {
 pub struct MemoryStore {
     quota: u64,
     blobs: Mutex<HashMap<BlobId, (Arc<MemoryBlob>, u64)>>,
+    pinned: Mutex<HashSet<BlobId>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -32,7 +33,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl MemoryStore {
     /// An empty store that takes so many bytes.
     pub fn new(quota: u64) -> Self {
-        Self { quota, blobs: Mutex::default() }
+        Self { quota, blobs: Mutex::default(), pinned: Mutex::default() }
     }
 }
 
@@ -90,7 +91,9 @@ impl Store for MemoryStore {
             if used + manifest.size() <= self.quota {
                 break;
             }
-            let idle = blobs.iter().filter(|(_, (blob, _))| Arc::strong_count(blob) == 1);
+            let pinned = lock(&self.pinned);
+            let idle =
+                blobs.iter().filter(|(id, (blob, _))| Arc::strong_count(blob) == 1 && !pinned.contains(*id));
             let Some(oldest) = idle.min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id) else {
                 let why = format!("the quota is {} bytes", self.quota);
                 return Err(StoreError::NoSpace { needed: manifest.size(), why });
@@ -126,7 +129,7 @@ impl Store for MemoryStore {
             size: blob.manifest.size(),
             complete: blob.held().len() == blob.manifest.count(),
             last_used: *used,
-            pinned: false,
+            pinned: lock(&self.pinned).contains(&id),
         });
         held.collect()
     }
@@ -135,6 +138,16 @@ impl Store for MemoryStore {
         if let Some((_, used)) = lock(&self.blobs).get_mut(blob) {
             *used = now_ms();
         }
+    }
+
+    fn set_pinned(&self, blob: &BlobId, pinned: bool) -> bool {
+        let held = lock(&self.blobs).contains_key(blob);
+        if held && pinned {
+            lock(&self.pinned).insert(*blob);
+        } else {
+            lock(&self.pinned).remove(blob);
+        }
+        held
     }
 
     fn remove(&self, blob: &BlobId) -> Result<bool, StoreError> {

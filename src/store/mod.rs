@@ -163,6 +163,9 @@ pub trait Store: Send + Sync {
     /// Notes that a blob was used; written down by the next [`Store::flush`].
     fn touch(&self, blob: &BlobId);
 
+    /// Keeps a blob from being evicted, or does so no more; false if it is not held.
+    fn set_pinned(&self, blob: &BlobId, pinned: bool) -> bool;
+
     /// Removes a blob; false if it is not held, or in use.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::core::bitrate::{Rate, Size};
 use crate::core::id::SiteName;
+use crate::core::orders::Selector;
 use crate::net::{Multiaddr, SiteKey};
 use crate::node::{self, Role};
 use crate::origin::Address;
@@ -87,6 +88,10 @@ pub(super) struct Written {
     /// [default: 100]
     #[arg(long, env = "BRANCHLINE_WEIGHT", value_name = "NUMBER")]
     weight: Option<u32>,
+    /// A package to keep up to date here, such as firefox@stable; may be given often
+    #[arg(long, env = "BRANCHLINE_FOLLOW", value_name = "NAME@CHANNEL", value_delimiter = ',')]
+    #[serde(default)]
+    follow: Vec<Selector>,
     /// Where the site's sums are pushed, by one of its nodes: a Prometheus remote-write receiver
     #[arg(long, env = "BRANCHLINE_PUSH_URL", value_name = "URL")]
     push_url: Option<PushUrl>,
@@ -174,6 +179,7 @@ impl Written {
             metered: self.metered.or(file.metered),
             nice: self.nice.or(file.nice),
             weight: self.weight.or(file.weight),
+            follow: if self.follow.is_empty() { file.follow } else { self.follow },
             push_url: self.push_url.or(file.push_url),
             push_interval: self.push_interval.or(file.push_interval),
             push_token_file: self.push_token_file.or(file.push_token_file),
@@ -226,6 +232,7 @@ impl Written {
                 weight: self.weight.unwrap_or(100),
                 role,
                 metered: self.metered.unwrap_or(false),
+                follow: self.follow,
                 push,
             },
             gateway: self.gateway.unwrap_or_else(default_gateway),

@@ -12,9 +12,11 @@ mod orders;
 mod origin;
 mod outcomes;
 mod period;
+mod pin;
 mod publish;
 mod report;
 mod savings;
+mod seed;
 mod show;
 mod site;
 
@@ -58,6 +60,12 @@ enum Command {
     Report(report::Report),
     /// What admins have ordered for this node and its site, who did, and when
     Orders(orders::ShowOrders),
+    /// Bring a package into the site, and keep copies of it there
+    Seed(seed::Seed),
+    /// Have a package here, or on the whole site, and never evict it
+    Pin(pin::Pin),
+    /// Let a pinned package be evicted again
+    Unpin(pin::Pin),
     /// Throw a package away, here or on the whole site
     Evict(evict::Evict),
     /// Completions for a shell
@@ -107,6 +115,9 @@ async fn run_short(command: Command) -> anyhow::Result<()> {
         Command::Savings(savings) => savings.run().await,
         Command::Report(report) => report.run().await,
         Command::Orders(orders) => orders.run().await,
+        Command::Seed(seed) => seed.run().await,
+        Command::Pin(pin) => pin.run(true).await,
+        Command::Unpin(pin) => pin.run(false).await,
         Command::Evict(evict) => evict.run().await,
         Command::Agent(_) | Command::Completions { .. } => Ok(()),
     }

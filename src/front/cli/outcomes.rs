@@ -23,6 +23,27 @@ pub(super) fn finish(outcomes: &Outcomes, json: bool) -> anyhow::Result<()> {
     }
 }
 
+/// The end of a command that gave the site an order. Who has not heard of it does when it is back.
+///
+/// # Errors
+/// If a later order holds, or a node cannot follow it.
+pub(super) fn finish_order(outcomes: &Outcomes, json: bool, said: &str) -> anyhow::Result<()> {
+    if json || outcomes.nodes.iter().any(|outcome| !outcome.ok) {
+        return finish(outcomes, json);
+    }
+    let heard = match outcomes.nodes.len() {
+        1 => "1 machine has heard of it".to_owned(),
+        n => format!("{n} machines have heard of it"),
+    };
+    let away: Vec<String> = outcomes.unanswered.iter().map(|node| short(node)).collect();
+    let away = if away.is_empty() {
+        String::new()
+    } else {
+        format!("; {} did not answer, and will hear of it", away.join(", "))
+    };
+    super::print(&format!("{said}\n{heard}{away}"))
+}
+
 fn text(outcomes: &Outcomes) -> String {
     let mut text = match &outcomes.nodes[..] {
         [only] if outcomes.unanswered.is_empty() => only.text.clone(),

@@ -73,6 +73,11 @@ impl Status {
             row("store", store),
             row("running", format!("{} s, version {}", status.uptime_s, status.version)),
         ];
+        for kept in &status.keeping {
+            let orders = kept.orders.join("; ");
+            rows.push(row("keeping", format!("{}: {} ({orders})", kept.package, kept.state())));
+        }
+        rows.extend(status.troubles.iter().map(|trouble| row("trouble", trouble.clone())));
         for flight in &status.flights {
             let with = match (&flight.lead, flight.role.as_str()) {
                 (Some(lead), _) => format!("behind {}", &lead[lead.len().saturating_sub(6)..]),

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::HttpError;
-use crate::core::orders::Selector;
+use crate::core::orders::{Seed, Selector};
 use crate::node::Node;
 use crate::node::errands::{Errand, Outcomes};
 
@@ -16,6 +16,9 @@ const LONGEST: usize = 128 << 10;
 
 pub(super) fn router(node: Node) -> Router {
     Router::new()
+        .route("/api/v1/admin/seed", post(seed))
+        .route("/api/v1/admin/pin", post(pin))
+        .route("/api/v1/admin/unpin", post(unpin))
         .route("/api/v1/admin/evict", post(evict))
         .layer(DefaultBodyLimit::max(LONGEST))
         .with_state(node)
@@ -47,6 +50,31 @@ pub struct OfPackage {
     /// Who wants it, for people.
     #[serde(default)]
     pub by: String,
+}
+
+/// What a site is to keep.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeedOrder {
+    /// Which package.
+    pub package: Selector,
+    /// How; nothing: it is kept no more.
+    pub seed: Option<Seed>,
+    /// Who wants it, for people.
+    #[serde(default)]
+    pub by: String,
+}
+
+async fn seed(State(node): State<Node>, Body(order): Body<SeedOrder>) -> Result<Json<Outcomes>, HttpError> {
+    Ok(Json(node.order_seed(order.by, order.package, order.seed).await?))
+}
+
+async fn pin(State(node): State<Node>, Body(order): Body<OfPackage>) -> Result<Json<Outcomes>, HttpError> {
+    Ok(Json(node.order_pin(order.by, order.package, true, order.site).await?))
+}
+
+async fn unpin(State(node): State<Node>, Body(order): Body<OfPackage>) -> Result<Json<Outcomes>, HttpError> {
+    Ok(Json(node.order_pin(order.by, order.package, false, order.site).await?))
 }
 
 async fn evict(State(node): State<Node>, Body(wanted): Body<OfPackage>) -> Json<Outcomes> {

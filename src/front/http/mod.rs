@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::node::Node;
 
-pub use admin::OfPackage;
+pub use admin::{OfPackage, SeedOrder};
 pub use listen::{Listener, bind, bind_socket, serve};
 
 /// All that the admin socket answers: what the gateway does, and orders.

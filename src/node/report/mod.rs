@@ -5,6 +5,7 @@ mod audit;
 mod events;
 mod flights;
 mod health;
+mod kept;
 mod savings;
 mod site;
 
@@ -22,6 +23,7 @@ pub use flights::Flight;
 pub(super) use flights::Speeds;
 pub(super) use health::Examined;
 pub use health::{Fault, Health, Severity};
+pub use kept::Kept;
 pub use savings::{About, By, Grouping, NodeGap, Saved, Savings, SavingsRow, Scope};
 pub use site::{Coverage, HeldPackage, Site, SiteNode};
 
@@ -63,6 +65,12 @@ pub struct Status {
     pub uploads: UploadStatus,
     /// Flights under way.
     pub flights: Vec<Flight>,
+    /// What was ordered to be kept, and how far it is.
+    #[serde(default)]
+    pub keeping: Vec<Kept>,
+    /// Orders that cannot be followed, and why.
+    #[serde(default)]
+    pub troubles: Vec<String>,
 }
 
 /// The state of the upload slots.
@@ -169,6 +177,8 @@ impl Node {
             store: self.store_status(),
             uploads: self.upload_status(),
             flights: self.flights(),
+            keeping: self.kept(),
+            troubles: self.order_troubles(),
         }
     }
 

@@ -129,6 +129,7 @@ impl Node {
             quota: store.quota,
             holds,
             left_out,
+            keeps: self.own_keeping(),
         }
     }
 
