@@ -143,3 +143,8 @@ fn four_leads_keep_to_one_wan_limit() {
 fn a_wan_limit_that_comes_late_holds_and_can_be_used() {
     rough("late_limit", "20000000");
 }
+
+#[test]
+fn copies_of_a_seed_come_back_as_machines_are_lost() {
+    play("admin.py", "coverage", &["--machines", "8", "--size", "12000000"]);
+}
