@@ -32,8 +32,9 @@ async function loadSavings() {
 
 async function loadSite() {
   try {
-    const [whole, health] = await Promise.all([ask("/api/v1/site?holds=40"), ask("/api/v1/health")]);
+    const [whole, health, status] = await Promise.all(["site?holds=40", "health", "status"].map((it) => ask(`/api/v1/${it}`)));
     now.know(whole.nodes);
+    site.showOrdered(status);
     site.show(whole);
     site.showHealth(health);
   } catch {

@@ -1,6 +1,6 @@
 // The site: its nodes and what they hold, its packages and who holds them, and what is wrong.
 
-import { byId, bytes, count, el, put, short, span, table, time } from "./dom.js";
+import { byId, bytes, count, el, percent, put, short, span, table, time } from "./dom.js";
 
 const FEW_PACKAGES = 15;
 const MOST_PACKAGES = 500;
@@ -47,6 +47,21 @@ function holds(node) {
   const items = node.holds.map((it) => el("li", null, it.package, !it.complete && el("span", { class: "muted" }, " in part")));
   return el("details", { "data-key": `holds-${node.node}` }, el("summary", null, count(all, "package")),
     el("ul", { class: "small" }, items, node.left_out > 0 && el("li", { class: "muted" }, `and ${node.left_out} more`)));
+}
+
+/** What admins have ordered to be kept, and how far it is. */
+export function showOrdered(status) {
+  const columns = [["Ordered"], ["Copies", "n"], ["Here", "n"], ["If machines are lost"], ["Order"]];
+  const rows = status.keeping.map((it) => [
+    it.package, it.copies_wanted ? `${it.copies} of ${it.copies_wanted}` : it.copies,
+    it.complete ? "complete" : it.here || it.bytes ? percent(it.bytes, it.size) : "\u2013",
+    it.refused && !it.complete ? [it.refused, "gone"] : survival({ ...it, complete: it.copies, partial: it.bytes }),
+    [[it.orders.join("; "), it.by && ` (by ${time(it.by)})`]],
+  ]);
+  const box = byId("ordered");
+  box.hidden = rows.length === 0 && status.troubles.length === 0;
+  put(box, rows.length > 0 && table("ordered-caption", `${count(rows.length, "version")} that admins have ordered`, columns, rows),
+    status.troubles.length > 0 && el("ul", { class: "note" }, status.troubles.map((it) => el("li", null, it))));
 }
 
 const more = (all, shown) => all > shown && el("p", { class: "muted small more" },
