@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tough::schema::Targets;
 
+use super::history::{self, Event};
 use crate::core::id::{BlobId, Channel, ManifestId, PackageName, Version};
 
 /// One published version, as the catalog says it.
@@ -29,6 +30,9 @@ pub struct Published {
     pub channels: Vec<Channel>,
     /// When it was published.
     pub published: Timestamp,
+    /// Since when it is retired: no channel points here, and who does not hold it does not get it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<Timestamp>,
 }
 
 /// A verified catalog.
@@ -39,6 +43,7 @@ pub struct Catalog {
     /// Until when it is good.
     pub expires: Timestamp,
     packages: BTreeMap<PackageName, BTreeMap<Version, Published>>,
+    history: BTreeMap<PackageName, Vec<Event>>,
     /// Looked up for every transfer.
     labels: HashMap<BlobId, String>,
     pub(super) files: BTreeMap<String, Bytes>,
@@ -71,16 +76,18 @@ impl Catalog {
     pub(super) fn new(
         version: u64,
         expires: Timestamp,
-        packages: BTreeMap<PackageName, BTreeMap<Version, Published>>,
+        targets: &Targets,
         files: BTreeMap<String, Bytes>,
     ) -> Self {
+        let packages = packages(targets);
+        let history = packages.keys().map(|name| (name.clone(), history::of(targets, name))).collect();
         let mut labels = HashMap::new();
         for (name, versions) in &packages {
             for (version, it) in versions {
                 labels.entry(it.blob).or_insert_with(|| format!("{name}@{version}"));
             }
         }
-        Self { version, expires, packages, labels, files }
+        Self { version, expires, packages, history, labels, files }
     }
 
     /// Every version, by name.
@@ -88,6 +95,16 @@ impl Catalog {
         self.packages
             .iter()
             .flat_map(|(name, versions)| versions.iter().map(move |(version, it)| (name, version, it)))
+    }
+
+    /// The versions of a package; none if there is no such package.
+    pub fn versions(&self, name: &PackageName) -> impl Iterator<Item = (&Version, &Published)> {
+        self.packages.get(name).into_iter().flatten()
+    }
+
+    /// What happened to a package's channels and versions of late, the oldest first.
+    pub fn history(&self, name: &PackageName) -> &[Event] {
+        self.history.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// The other versions of the package that this blob is a version of.
@@ -118,8 +135,8 @@ impl Catalog {
         &self.files
     }
 
-    /// A version by its own name, else by a channel's; without either, `stable`, else the version
-    /// that was published last.
+    /// A version by its own name, retired or not, else by a channel's; without either, `stable`, else the
+    /// version that was published last and is not retired.
     ///
     /// # Errors
     /// [`Unresolved`], with what there is instead.
@@ -140,7 +157,8 @@ impl Catalog {
         };
         let found = match wanted {
             None | Some("latest") => {
-                in_channel("stable").or_else(|| versions.iter().max_by_key(|(_, it)| it.published))
+                let offered = versions.iter().filter(|(_, it)| it.retired.is_none());
+                in_channel("stable").or_else(|| offered.max_by_key(|(_, it)| it.published))
             }
             Some(wanted) => {
                 versions.iter().find(|(version, _)| version.as_str() == wanted).or_else(|| in_channel(wanted))
@@ -157,8 +175,9 @@ impl Catalog {
 
 fn describe(versions: &BTreeMap<Version, Published>) -> String {
     let one = |(version, it): (&Version, &Published)| {
-        let channels: Vec<&str> = it.channels.iter().map(Channel::as_str).collect();
-        if channels.is_empty() { version.to_string() } else { format!("{version} ({})", channels.join(", ")) }
+        let mut marks: Vec<&str> = it.channels.iter().map(Channel::as_str).collect();
+        marks.extend(it.retired.map(|_| "retired"));
+        if marks.is_empty() { version.to_string() } else { format!("{version} ({})", marks.join(", ")) }
     };
     let mut known: Vec<String> = versions.iter().rev().take(10).map(one).collect();
     if versions.len() > known.len() {

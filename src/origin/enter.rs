@@ -13,13 +13,14 @@ use tough::schema::{Hashes, Target, Targets};
 
 use super::OriginError;
 use super::address::Address;
-use super::catalog::Published;
+use super::catalog::{Published, packages};
+use super::channels::{point, refuse_retired};
 use super::client::Origin;
+use super::history::Act;
 use super::keys::Keys;
 use super::publish::{Request, hex};
 use super::sign::{expiry, sign_catalog};
-use super::verify::{Fetch, load};
-use crate::core::id::Channel;
+use super::verify::{Fetch, Loaded, load};
 use crate::core::manifest::Manifest;
 
 /// Tries to add to the catalog while others do the same.
@@ -27,39 +28,27 @@ const CATALOG_TRIES: u32 = 8;
 
 /// Enters a version, and moves the channel to it.
 pub(super) fn add(targets: &mut Targets, request: &Request, manifest: &Manifest) -> Result<(), OriginError> {
-    let invalid = |error: &dyn std::fmt::Display| OriginError::Invalid(format!("the catalog: {error}"));
-    let prefix = format!("{}/", request.name);
+    let Request { name, version, channel, by, .. } = request;
     let mut published = Published {
         manifest: manifest.id(),
         blob: manifest.blob(),
         size: manifest.size(),
         sha256: hex(manifest.sha256()),
-        channels: request.channel.iter().cloned().collect(),
+        channels: Vec::new(),
         published: Timestamp::now(),
+        retired: None,
     };
-    for (name, target) in targets.targets.iter_mut().filter(|(name, _)| name.raw().starts_with(&prefix)) {
-        let same = name.raw()[prefix.len()..] == *request.version.as_str();
-        let channels: Vec<Channel> = target
-            .custom
-            .get("channels")
-            .and_then(|channels| serde_json::from_value(channels.clone()).ok())
-            .unwrap_or_default();
-        if same {
-            let before = target.custom.get("blob").and_then(|blob| blob.as_str()).unwrap_or_default();
-            if before != manifest.blob().to_string() {
-                let why =
-                    format!("{}@{} is published already, with other content", request.name, request.version);
-                return Err(OriginError::Invalid(format!(
-                    "{why}; versions never change: choose another version"
-                )));
-            }
-            published.channels.extend(channels.into_iter().filter(|c| Some(c) != request.channel.as_ref()));
-        } else if request.channel.as_ref().is_some_and(|channel| channels.contains(channel)) {
-            let kept: Vec<Channel> =
-                channels.into_iter().filter(|c| Some(c) != request.channel.as_ref()).collect();
-            let kept = serde_json::to_value(kept).map_err(|error| invalid(&error))?;
-            target.custom.insert("channels".to_owned(), kept);
+    if let Some(before) = packages(targets).get(name).and_then(|versions| versions.get(version)) {
+        if before.blob != published.blob {
+            let why = format!("{name}@{version} is published already, with other content");
+            let hint = "versions never change: choose another version";
+            return Err(OriginError::Invalid(format!("{why}; {hint}")));
         }
+        if channel.is_some() {
+            refuse_retired(name, version, before.retired)?;
+        }
+        published.channels = before.channels.clone();
+        published.retired = before.retired;
     }
     let custom = serde_json::to_value(&published).and_then(serde_json::from_value);
     let target = Target {
@@ -68,36 +57,35 @@ pub(super) fn add(targets: &mut Targets, request: &Request, manifest: &Manifest)
         custom: custom.map_err(|error| invalid(&error))?,
         _extra: HashMap::new(),
     };
-    let name =
-        tough::TargetName::new(format!("{prefix}{}", request.version)).map_err(|error| invalid(&error))?;
-    targets.targets.insert(name, target);
+    let target_name = tough::TargetName::new(format!("{name}/{version}")).map_err(|error| invalid(&error))?;
+    targets.targets.insert(target_name, target);
+    if let Some(channel) = channel {
+        point(targets, name, channel, (version, Act::Move), by)?;
+    }
     Ok(())
 }
 
+/// What cannot be entered into the catalog.
+pub(super) fn invalid(error: &dyn std::fmt::Display) -> OriginError {
+    OriginError::Invalid(format!("the catalog: {error}"))
+}
+
 /// Changes the catalog and publishes it; begins again if somebody else was faster.
-pub(super) async fn enter(
+///
+/// # Errors
+/// [`OriginError`]; what `change` refuses is not entered.
+pub(super) async fn enter<T>(
     origin: &Origin,
     keys: &Keys,
-    change: impl Fn(&mut Targets) -> Result<(), OriginError>,
-) -> Result<u64, OriginError> {
+    change: impl Fn(&mut Targets) -> Result<T, OriginError>,
+) -> Result<(u64, T), OriginError> {
     let _lock = lock(origin.address()).await?;
     let mut version = 0;
     for _ in 0..CATALOG_TRIES {
         let mark = origin.mark("catalog/timestamp.json").await?;
-        let trust = match origin.read("catalog/root.json", 1 << 20).await {
-            Err(OriginError::NotFound { .. }) => {
-                let hint = "begin one with 'branchline origin init --root DIR --keys DIR'";
-                return Err(OriginError::Invalid(format!(
-                    "there is no catalog at {}: {hint}",
-                    origin.address()
-                )));
-            }
-            trust => trust?,
-        };
-        let fetch = Fetch::Origin(origin.clone());
-        let loaded = load(&trust, fetch, Arc::default(), None, ExpirationEnforcement::Unsafe).await?;
+        let loaded = read(origin).await?;
         let mut targets = loaded.targets;
-        change(&mut targets)?;
+        let changed = change(&mut targets)?;
         // A number that an interrupted publish has used stays used.
         version = loaded.catalog.version.max(version) + 1;
         let number = NonZeroU64::new(version).unwrap_or(NonZeroU64::MIN);
@@ -108,12 +96,24 @@ pub(super) async fn enter(
                 .enumerate()
                 .collect();
         match write(origin, files.into_values(), mark).await {
-            Ok(()) => return Ok(version),
+            Ok(()) => return Ok((version, changed)),
             Err(OriginError::Conflict) => {}
             Err(error) => return Err(error),
         }
     }
     Err(OriginError::Conflict)
+}
+
+/// What is published now, by the origin's own root of trust: whoever writes there has its keys.
+pub(super) async fn read(origin: &Origin) -> Result<Loaded, OriginError> {
+    let trust = match origin.read("catalog/root.json", 1 << 20).await {
+        Err(OriginError::NotFound { .. }) => {
+            let hint = "begin one with 'branchline origin init --root DIR --keys DIR'";
+            return Err(OriginError::Invalid(format!("there is no catalog at {}: {hint}", origin.address())));
+        }
+        trust => trust?,
+    };
+    load(&trust, Fetch::Origin(origin.clone()), Arc::default(), None, ExpirationEnforcement::Unsafe).await
 }
 
 async fn write(

@@ -3,8 +3,10 @@
 
 pub mod address;
 pub mod catalog;
+pub mod channels;
 mod client;
 mod enter;
+pub mod history;
 mod keeper;
 pub mod keys;
 pub mod meter;

@@ -40,6 +40,8 @@ pub struct Request {
     pub version: Version,
     /// A channel to point at it.
     pub channel: Option<Channel>,
+    /// By whom, for the history; for people.
+    pub by: String,
 }
 
 /// What a publish did.
@@ -74,7 +76,7 @@ pub async fn publish(
     let known = known_chunks(origin).await?;
     let (manifest, mut receipt) = upload_chunks(origin, known, &request.file, progress).await?;
     origin.put_new(&format!("manifests/{}", manifest.id()), manifest.encoded().clone()).await?;
-    receipt.catalog = enter(origin, keys, |targets| add(targets, request, &manifest)).await?;
+    (receipt.catalog, ()) = enter(origin, keys, |targets| add(targets, request, &manifest)).await?;
     Ok(receipt)
 }
 
@@ -83,7 +85,8 @@ pub async fn publish(
 /// # Errors
 /// [`OriginError`].
 pub async fn renew(origin: &Origin, keys: &Keys) -> Result<u64, OriginError> {
-    enter(origin, keys, |_| Ok(())).await
+    let (version, ()) = enter(origin, keys, |_| Ok(())).await?;
+    Ok(version)
 }
 
 // ---- chunks and packs ----------------------------------------------------------------

@@ -13,7 +13,7 @@ use tough::{
 use url::Url;
 
 use super::OriginError;
-use super::catalog::{Catalog, packages};
+use super::catalog::Catalog;
 use super::client::Origin;
 
 /// The longest catalog file that is read, in bytes.
@@ -128,7 +128,7 @@ pub(super) async fn load(
     let files = seen.lock().map(|seen| seen.clone()).unwrap_or_default();
     let version = repository.timestamp().signed.version.get();
     let expires = expires.into_iter().min().unwrap_or(targets.expires);
-    let catalog = Catalog::new(version, expires, packages(&targets), files);
+    let catalog = Catalog::new(version, expires, &targets, files);
     Ok(Loaded { root: repository.root().clone(), targets, catalog })
 }
 

@@ -1,20 +1,26 @@
 //! The command line: one file a subcommand. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 mod agent;
+mod catalog;
 mod client;
 mod config;
 mod demo;
 mod escape;
 mod evict;
 mod get;
+mod history;
 mod hosts;
 mod orders;
 mod origin;
 mod outcomes;
+mod packages;
 mod period;
 mod pin;
+mod promote;
 mod publish;
 mod report;
+mod retire;
+mod rollback;
 mod savings;
 mod seed;
 mod show;
@@ -41,6 +47,14 @@ enum Command {
     Origin(origin::OriginCommand),
     /// Publish a file as a version of a package
     Publish(publish::Publish),
+    /// Point a channel of a package at a version, later or earlier
+    Promote(promote::Promote),
+    /// Point a channel at the version that it pointed at before
+    Rollback(rollback::Rollback),
+    /// Refuse new fetches of a version; what is in use goes on
+    Retire(retire::Retire),
+    /// What the channels of a package pointed at, and when
+    History(history::History),
     /// Site keys
     #[command(subcommand)]
     Site(site::SiteCommand),
@@ -52,8 +66,8 @@ enum Command {
     Status(show::Status),
     /// The members that this node is connected to
     Peers(show::Peers),
-    /// The packages in the catalog, and which of them this node holds
-    Packages(show::Packages),
+    /// The packages in the catalog, and who holds what
+    Packages(packages::Packages),
     /// The ledger: how many bytes crossed the WAN, and how many did not have to
     Savings(savings::Savings),
     /// The ledger of a period as a page for people, with charts, and as CSV
@@ -107,6 +121,10 @@ async fn run_short(command: Command) -> anyhow::Result<()> {
         Command::Demo(demo) => demo.run().await,
         Command::Origin(command) => command.run().await,
         Command::Publish(publish) => publish.run().await,
+        Command::Promote(promote) => promote.run().await,
+        Command::Rollback(rollback) => rollback.run().await,
+        Command::Retire(retire) => retire.run().await,
+        Command::History(history) => history.run().await,
         Command::Site(command) => command.run(),
         Command::Get(get) => get.run().await,
         Command::Status(status) => status.run().await,

@@ -46,6 +46,7 @@ impl Publish {
             name: self.name.clone(),
             version: self.version.clone(),
             channel: self.channel,
+            by: super::client::giver(),
         };
         let counter = bar.clone();
         let receipt = publish::publish(&origin, &keys, &request, move |bytes| counter.inc(bytes)).await;

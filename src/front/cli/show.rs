@@ -1,4 +1,4 @@
-//! `branchline status`, `peers` and `packages`: facts as text or JSON.
+//! `branchline status` and `peers`: facts as text or JSON.
 
 use clap::Args;
 
@@ -17,14 +17,6 @@ pub(super) struct Status {
 
 #[derive(Debug, Args)]
 pub(super) struct Peers {
-    #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    output: Output,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Packages {
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
@@ -139,24 +131,6 @@ impl Peers {
                 faults,
                 up,
             ]);
-        }
-        super::print(&table(&rows))
-    }
-}
-
-impl Packages {
-    pub(super) async fn run(self) -> anyhow::Result<()> {
-        let packages: Vec<report::Package> = self.target.json("/api/v1/packages").await?;
-        if self.output.json {
-            return super::print_json(&packages);
-        }
-        if packages.is_empty() {
-            return super::print("the catalog is empty, or was not fetched yet (see 'branchline status')");
-        }
-        let mut rows = vec![["PACKAGE", "VERSION", "CHANNELS", "SIZE", "HELD"].map(str::to_owned).to_vec()];
-        for package in packages {
-            let size = Size(package.size).to_string();
-            rows.push(vec![package.name, package.version, package.channels.join(","), size, package.held]);
         }
         super::print(&table(&rows))
     }

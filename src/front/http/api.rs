@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::de::IntoDeserializer;
@@ -11,9 +11,10 @@ use serde::{Deserialize, Deserializer};
 
 use super::error::HttpError;
 use super::span;
+use crate::core::id::PackageName;
 use crate::node::Node;
 use crate::node::errands::AllOrders;
-use crate::node::report::{Audits, By, Flight, Health, Package, Peer, Savings, Scope, Site, Status};
+use crate::node::report::{Audits, By, Flight, Health, History, Package, Peer, Savings, Scope, Site, Status};
 
 /// Who looks at the site sees it as it was at most so long ago: many who look ask once.
 const SITE_AGE: Duration = Duration::from_secs(2);
@@ -34,6 +35,14 @@ pub(super) async fn peers(State(node): State<Node>) -> Json<Vec<Peer>> {
 
 pub(super) async fn packages(State(node): State<Node>) -> Json<Vec<Package>> {
     Json(node.packages())
+}
+
+pub(super) async fn history(
+    State(node): State<Node>,
+    Path(name): Path<PackageName>,
+) -> Result<Json<History>, HttpError> {
+    let known = node.history(&name);
+    known.map(Json).ok_or_else(|| HttpError::not_found(format!("there is no package {name} in the catalog")))
 }
 
 pub(super) async fn flights(State(node): State<Node>) -> Json<Vec<Flight>> {

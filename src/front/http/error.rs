@@ -20,6 +20,10 @@ impl HttpError {
         Self { status: StatusCode::BAD_REQUEST, text: text.into() }
     }
 
+    pub(super) fn not_found(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, text: text.into() }
+    }
+
     pub(super) fn busy(text: impl Into<String>) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, text: text.into() }
     }

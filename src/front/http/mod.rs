@@ -39,6 +39,7 @@ pub fn router(node: Node, stop: CancellationToken) -> Router {
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/peers", get(api::peers))
         .route("/api/v1/packages", get(api::packages))
+        .route("/api/v1/packages/{name}/history", get(api::history))
         .route("/api/v1/flights", get(api::flights))
         .route("/api/v1/savings", get(api::savings))
         .route("/api/v1/savings/audit", get(api::audit))

@@ -5,6 +5,7 @@ mod audit;
 mod events;
 mod flights;
 mod health;
+mod history;
 mod kept;
 mod savings;
 mod site;
@@ -23,6 +24,7 @@ pub use flights::Flight;
 pub(super) use flights::Speeds;
 pub(super) use health::Examined;
 pub use health::{Fault, Health, Severity};
+pub use history::History;
 pub use kept::Kept;
 pub use savings::{About, By, Grouping, NodeGap, Saved, Savings, SavingsRow, Scope};
 pub use site::{Coverage, HeldPackage, Site, SiteNode};
@@ -152,6 +154,9 @@ pub struct Package {
     pub sha256: String,
     /// When it was published.
     pub published: String,
+    /// Since when it is retired; none if it is not.
+    #[serde(default)]
+    pub retired: Option<String>,
     /// `complete`, `partial` or `no`: whether this node holds it.
     pub held: String,
 }
@@ -238,6 +243,7 @@ impl Node {
             blob: it.blob.to_string(),
             sha256: it.sha256.clone(),
             published: it.published.to_string(),
+            retired: it.retired.map(|at| at.to_string()),
             held: match held.get(&it.blob) {
                 Some(true) => "complete",
                 Some(false) => "partial",

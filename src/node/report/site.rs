@@ -79,6 +79,12 @@ pub struct Coverage {
     pub package: String,
     /// The channels that point at it.
     pub channels: Vec<String>,
+    /// Since when it is retired; none if it is not.
+    #[serde(default)]
+    pub retired: Option<String>,
+    /// The version by whose name nodes report this content, if another version is the same.
+    #[serde(default)]
+    pub same_as: Option<String>,
     /// Its length, in bytes.
     pub size: u64,
     /// Nodes that hold all of it.
@@ -160,8 +166,11 @@ impl Node {
         let versions = catalog.iter().flat_map(|catalog| catalog.packages());
         let listed = versions.map(|(name, version, it)| {
             let package = format!("{name}@{version}");
-            let channels = it.channels.iter().map(ToString::to_string).collect();
-            (self.label(&it.blob), Coverage { package, channels, size: it.size, ..Coverage::default() })
+            let (channels, label) =
+                (it.channels.iter().map(ToString::to_string).collect(), self.label(&it.blob));
+            let same_as = (label != package).then(|| label.clone());
+            let retired = it.retired.map(|at| at.to_string());
+            (label, Coverage { package, channels, retired, same_as, size: it.size, ..Coverage::default() })
         });
         listed.collect()
     }
