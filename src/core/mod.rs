@@ -13,6 +13,7 @@ pub mod flight;
 pub mod hubs;
 pub mod id;
 pub mod keeping;
+pub mod lapse;
 pub mod ledger;
 pub mod manifest;
 pub mod orders;

@@ -23,6 +23,7 @@ pub mod push;
 pub mod reader;
 mod relay;
 pub mod report;
+mod retired;
 mod serve;
 mod standing;
 mod throttle;
@@ -42,6 +43,7 @@ use tokio::task::JoinHandle;
 use crate::core::bitrate::{Rate, Size};
 use crate::core::flight::{self, FlightView, Input};
 use crate::core::id::{BlobId, NodeId, SiteName};
+use crate::core::lapse::Lapse;
 use crate::core::orders::Selector;
 use crate::net::{self, Multiaddr, Net, NetError, SiteKey, SiteKeyError};
 use crate::origin::{Address, Keeper, Origin, OriginError};
@@ -86,6 +88,8 @@ pub struct Config {
     pub disk_reserve: Size,
     /// How often the site asks for a newer catalog.
     pub catalog_interval: Duration,
+    /// So long past its time a catalog is used while the origin is out of reach.
+    pub offline_grace: Lapse,
     /// This node's weight in the ranking of leads, before its role and its condition change it.
     pub weight: u32,
     /// What it is to its site.
@@ -253,7 +257,7 @@ impl Node {
         }
         let catalog = node.inner.catalog.clone();
         // So that the first client need not wait for it.
-        node.keep(tokio::spawn(async move { catalog.warm_up().await }));
+        node.keep(tokio::spawn(catalog.keep()));
         Ok(node)
     }
 
@@ -289,7 +293,7 @@ impl Node {
     }
 
     /// The signed catalog.
-    pub fn catalog(&self) -> &CatalogService {
+    pub fn catalog(&self) -> &Arc<CatalogService> {
         &self.inner.catalog
     }
 

@@ -26,6 +26,8 @@ use crate::core::wire::message::{ReportRequest, Request, request};
 const MAX_REPORT: u64 = 32 << 20;
 /// A member's report is waited for so long, and a hub's on all of them so much longer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A client waits for these.
+const SHORTLY: Duration = Duration::from_secs(1);
 const HUB_TAKES: Duration = Duration::from_secs(1);
 /// Members that are asked at a time.
 const AT_ONCE: usize = 32;
@@ -37,6 +39,8 @@ const KEPT: Duration = Duration::from_secs(15);
 const OF_SITE: &str = "site/";
 const INVENTORY: &str = "inventory";
 const AUDIT: &str = "audit";
+/// Whether a node takes part in a flight of the blob that follows.
+pub(super) const IN_FLIGHT: &str = "flight/";
 /// An audit reads all rows back from the disk; who asks within so long of another is served by his.
 const AUDIT_KEPT: Duration = Duration::from_secs(1);
 
@@ -241,6 +245,15 @@ impl Node {
         reports
     }
 
+    /// The reports of those that lead flights, as far as they answer: where one is under way, one of
+    /// these knows.
+    pub(super) async fn ask_hubs<T: DeserializeOwned>(&self, path: &str) -> Vec<T> {
+        let hubs = self.inner.net.contacts().into_iter().filter(|contact| contact.hub);
+        let asked = hubs.map(|hub| self.ask_report(hub.node, path.to_owned(), SHORTLY));
+        let answers = futures::stream::iter(asked).buffer_unordered(AT_ONCE);
+        answers.filter_map(std::future::ready).collect().await
+    }
+
     pub(super) async fn ask_report<T: DeserializeOwned>(
         &self,
         node: NodeId,
@@ -273,6 +286,9 @@ impl Node {
             "tally" => return serde_json::to_string(&self.tally().await?).ok(),
             "pushes" => return Some(self.can_push().to_string()),
             _ => {}
+        }
+        if let Some(blob) = path.strip_prefix(IN_FLIGHT) {
+            return Some(self.is_in_flight(&blob.parse().ok()?).to_string());
         }
         if path == INVENTORY {
             return self.report(of_site, path, self.own_inventory()).await;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 
 use super::catalog::Resolved;
 use super::live::Ticket;
@@ -22,6 +23,13 @@ use crate::store::{Blob, PIECE, StoreError};
 /// A client that has been sent nothing for so long is told.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A client that has been sent nothing at all for so long has it looked into whether the origin is out
+/// of reach: then it is told, and need not wait for what cannot come. A check takes some seconds more.
+const FIRST_PATIENCE: Duration = Duration::from_secs(20);
+/// The same where that has been known for a while: neighbours answer sooner than this.
+const CUT_OFF_PATIENCE: Duration = Duration::from_secs(5);
+const A_WHILE: SignedDuration = SignedDuration::from_secs(30);
+
 /// Why a client does not get its bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -34,6 +42,17 @@ pub enum ReadError {
     /// Nothing came for a long time.
     #[error("nothing came for {} s, from the site or from the origin; see 'branchline status'", PATIENCE.as_secs())]
     Stalled,
+    /// The origin is out of reach, and no node of the site has what is asked for.
+    #[error(
+        "the origin is out of reach since {} ({why}), and no machine of this site that answers holds it; it can be fetched when the line is back. 'branchline status' tells what still works",
+        since.strftime("%Y-%m-%d %H:%M UTC")
+    )]
+    CutOff {
+        /// Since when.
+        since: Timestamp,
+        /// Why the last try failed.
+        why: String,
+    },
 }
 
 /// Reads one blob for one client.
@@ -45,6 +64,8 @@ pub struct Reader {
     background: bool,
     ticket: Ticket,
     blob: Option<Arc<dyn Blob>>,
+    /// It waits as long as others do: its client got bytes, or the origin is there.
+    has_begun: bool,
     /// Read, and not handed out yet; with its place in the blob, in bytes.
     ready: (u64, Bytes),
     /// Passes bytes through, since there is no room for them here.
@@ -70,6 +91,7 @@ impl Node {
             background,
             ticket,
             blob: None,
+            has_begun: false,
             ready: (0, Bytes::new()),
             relay: None,
         }
@@ -132,6 +154,7 @@ impl Reader {
         let bytes = content.slice(from as usize..to as usize);
         let handed = range.start..range.start + bytes.len() as u64;
         range.start = handed.end;
+        self.has_begun = true;
         self.node.inner.books.delivered(manifest, &self.label, self.front, handed);
         Some(bytes)
     }
@@ -167,6 +190,32 @@ impl Reader {
         }
     }
 
+    fn patience(&self) -> Duration {
+        let cut_off = self.node.catalog().failing().filter(|failing| failing.out_of_reach);
+        match cut_off {
+            _ if self.has_begun => PATIENCE,
+            Some(failing) if Timestamp::now().duration_since(failing.since) > A_WHILE => CUT_OFF_PATIENCE,
+            _ => FIRST_PATIENCE,
+        }
+    }
+
+    /// Nothing has come yet. A site that is cut off has it from nobody, unless a member is bringing it:
+    /// then there is news now and then.
+    async fn look_into_it(&mut self) -> Result<(), ReadError> {
+        let catalog = self.node.catalog();
+        catalog.probe().await;
+        match catalog.failing() {
+            Some(failing) if failing.out_of_reach && matches!(self.ticket.news.has_changed(), Ok(false)) => {
+                Err(ReadError::CutOff { since: failing.since, why: failing.why })
+            }
+            _ => {
+                // It is there, and so only slow, or has to wait for its turn.
+                self.has_begun = true;
+                Ok(())
+            }
+        }
+    }
+
     /// Waits for news of the flight, which it starts if there is none.
     async fn wait(&mut self) -> Result<(), ReadError> {
         if !self.ticket.wants() {
@@ -193,8 +242,12 @@ impl Reader {
                 Ok(())
             }
             None => {
-                let changed = tokio::time::timeout(PATIENCE, self.ticket.news.changed()).await;
-                changed.map_err(|_| ReadError::Stalled)?.map_err(|_| ReadError::Stalled)
+                let patience = self.patience();
+                match tokio::time::timeout(patience, self.ticket.news.changed()).await {
+                    Ok(changed) => changed.map_err(|_| ReadError::Stalled),
+                    Err(_) if !self.has_begun => self.look_into_it().await,
+                    Err(_) => Err(ReadError::Stalled),
+                }
             }
         }
     }

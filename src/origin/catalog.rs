@@ -13,6 +13,7 @@ use tough::schema::Targets;
 
 use super::history::{self, Event};
 use crate::core::id::{BlobId, Channel, ManifestId, PackageName, Version};
+use crate::core::lapse::Lapse;
 
 /// One published version, as the catalog says it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +129,12 @@ impl Catalog {
     /// Whether it is past its time.
     pub fn is_expired(&self) -> bool {
         self.expires < Timestamp::now()
+    }
+
+    /// Whether it is past its time by less than this, if at all.
+    pub fn is_good_within(&self, grace: Lapse) -> bool {
+        let end = self.expires.saturating_add(grace.signed());
+        end.is_ok_and(|end| Timestamp::now() <= end)
     }
 
     /// The raw files, to hand on.

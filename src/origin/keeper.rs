@@ -12,6 +12,18 @@ use tough::schema::{Root, Signed};
 use super::OriginError;
 use super::catalog::Catalog;
 use super::verify::{Fetch, load};
+use crate::core::lapse::Lapse;
+
+/// How far past its time a catalog may be that is taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Age {
+    /// Not at all.
+    Good,
+    /// So far.
+    Within(Lapse),
+    /// However far: it was taken in before.
+    Any,
+}
 
 /// Keeps the newest verified catalog, in memory and on disk.
 #[derive(Debug)]
@@ -48,7 +60,7 @@ impl Keeper {
         if !files.is_empty() {
             let fetch = Fetch::Files(Arc::new(files));
             // Past its time or not: what it says was true, and callers look at its expiry.
-            match keeper.update(fetch, ExpirationEnforcement::Unsafe).await {
+            match keeper.update(fetch, Age::Any).await {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(%error, "the kept catalog cannot be used; it will be fetched anew")
@@ -72,14 +84,18 @@ impl Keeper {
     /// # Errors
     /// [`OriginError`], saying why it was refused or could not be fetched.
     pub async fn refresh(&self, fetch: Fetch) -> Result<Arc<Catalog>, OriginError> {
-        self.update(fetch, ExpirationEnforcement::Safe).await
+        self.update(fetch, Age::Good).await
     }
 
-    async fn update(
-        &self,
-        fetch: Fetch,
-        enforce: ExpirationEnforcement,
-    ) -> Result<Arc<Catalog>, OriginError> {
+    /// The same, of a catalog that may be past its time by so much: where nobody can get a newer one.
+    ///
+    /// # Errors
+    /// As [`Keeper::refresh`].
+    pub async fn refresh_late(&self, fetch: Fetch, grace: Lapse) -> Result<Arc<Catalog>, OriginError> {
+        self.update(fetch, Age::Within(grace)).await
+    }
+
+    async fn update(&self, fetch: Fetch, age: Age) -> Result<Arc<Catalog>, OriginError> {
         let _one_at_a_time = self.loading.lock().await;
         let unusable = |error| OriginError::Invalid(format!("cannot write {}: {error}", self.dir.display()));
         let known = self.current().map(|catalog| catalog.files.clone()).unwrap_or_default();
@@ -89,9 +105,16 @@ impl Keeper {
         copy_files(&kept.join("protect"), &next.join("protect")).map_err(unusable)?;
         let trusted = newest_root(&known).or_else(|| newest_root(&read_files(&kept)));
         let trusted = trusted.unwrap_or_else(|| self.trust.clone());
+        let enforce = ExpirationEnforcement::from(age == Age::Good);
         let loaded =
             load(&trusted, fetch, Arc::new(known.clone()), Some(&next.join("protect")), enforce).await?;
         let mut catalog = loaded.catalog;
+        if let Age::Within(grace) = age
+            && !catalog.is_good_within(grace)
+        {
+            let why = format!("the catalog has expired on {}, longer ago than the grace", catalog.expires);
+            return Err(OriginError::Invalid(why));
+        }
         for (name, content) in known.into_iter().filter(|(name, _)| name.ends_with(".root.json")) {
             catalog.files.entry(name).or_insert(content);
         }
@@ -176,6 +199,12 @@ mod tests {
         let error = keeper.refresh(Fetch::Origin(origin.clone())).await.expect_err("expired").to_string();
         assert!(error.contains("has expired") && error.contains("origin renew"), "{error}");
         assert_eq!(keeper.current().map(|catalog| catalog.version), Some(version));
+        // Where nobody has a newer one it is taken for a while longer, and not for ever.
+        let joined = Keeper::open(&dir.path().join("joined"), trust).await.expect("a folder");
+        let late = async |days| joined.refresh_late(Fetch::Origin(origin.clone()), Lapse::days(days)).await;
+        let error = late(0).await.expect_err("too old").to_string();
+        assert!(error.contains("longer ago than the grace") && joined.current().is_none(), "{error}");
+        assert!(late(2).await.expect("within the grace").is_expired());
         publish::renew(&origin, &keys).await.expect("own keys");
         assert!(keeper.refresh(Fetch::Origin(origin)).await.expect("renewed").expires > Timestamp::now());
     }

@@ -39,7 +39,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// Why the origin did not give what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum OriginError {
     /// There is no such object.
     #[error(

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::core::bitrate::{Rate, Size};
 use crate::core::id::SiteName;
+use crate::core::lapse::Lapse;
 use crate::core::orders::Selector;
 use crate::net::{Multiaddr, SiteKey};
 use crate::node::{self, Role};
@@ -74,6 +75,10 @@ pub(super) struct Written {
     /// How often the site asks for a newer catalog while it is in use, in seconds [default: 60]
     #[arg(long, env = "BRANCHLINE_CATALOG_INTERVAL", value_name = "SECONDS")]
     catalog_interval: Option<u64>,
+    /// How long past its expiry a catalog is used while the origin is out of reach, such as 7d; 0: not at
+    /// all [default: 7d]
+    #[arg(long, env = "BRANCHLINE_OFFLINE_GRACE", value_name = "TIME")]
+    offline_grace: Option<Lapse>,
     /// What this node is to its site: a seed leads rather than others and keeps more, a leech takes
     /// and gives nothing [default: normal]
     #[arg(long, env = "BRANCHLINE_ROLE", value_name = "ROLE")]
@@ -175,6 +180,7 @@ impl Written {
             cache_size: self.cache_size.or(file.cache_size),
             disk_reserve: self.disk_reserve.or(file.disk_reserve),
             catalog_interval: self.catalog_interval.or(file.catalog_interval),
+            offline_grace: self.offline_grace.or(file.offline_grace),
             role: self.role.or(file.role),
             metered: self.metered.or(file.metered),
             nice: self.nice.or(file.nice),
@@ -229,6 +235,7 @@ impl Written {
                 cache_size: self.cache_size.unwrap_or(default_cache_size(role)),
                 disk_reserve: self.disk_reserve.unwrap_or(Size(1 << 30)),
                 catalog_interval: Duration::from_secs(self.catalog_interval.unwrap_or(60)),
+                offline_grace: self.offline_grace.unwrap_or(Lapse::days(7)),
                 weight: self.weight.unwrap_or(100),
                 role,
                 metered: self.metered.unwrap_or(false),

@@ -1,10 +1,12 @@
 //! `branchline status` and `peers`: facts as text or JSON.
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::Output;
 use super::client::Target;
 use crate::core::bitrate::Size;
+use crate::core::lapse::Lapse;
 use crate::node::{Role, report};
 
 #[derive(Debug, Args)]
@@ -60,7 +62,7 @@ impl Status {
             row("site", format!("{}, {} members connected", status.site, status.members)),
             row("role", role(&status)),
             row("listening", status.listening.join(", ")),
-            row("origin", status.origin.clone()),
+            row("origin", origin(&status)),
             row("catalog", catalog),
             row("store", store),
             row("running", format!("{} s, version {}", status.uptime_s, status.version)),
@@ -80,6 +82,21 @@ impl Status {
         }
         super::print(&table(&rows))
     }
+}
+
+/// Where packages come from, and what still works while that is out of reach.
+fn origin(status: &report::Status) -> String {
+    let Some(outage) = &status.outage else { return status.origin.clone() };
+    let since: Option<Timestamp> = outage.since.parse().ok();
+    let now = Timestamp::now();
+    let since = since.map_or_else(String::new, |at| {
+        let lasts = Lapse::from(now.duration_since(at).unsigned_abs());
+        let today = at.strftime("%F").to_string() == now.strftime("%F").to_string();
+        let at = at.strftime(if today { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" });
+        format!(" since {at} ({lasts})")
+    });
+    let from = if outage.reached_by.is_some() { " from this node" } else { "" };
+    format!("{}: out of reach{from}{since}: {}", status.origin, outage.what_works())
 }
 
 /// The role, and how readily this node leads.

@@ -26,7 +26,7 @@ pub(super) async fn readiness(State(node): State<Node>) -> impl IntoResponse {
 }
 
 pub(super) async fn status(State(node): State<Node>) -> Json<Status> {
-    Json(node.status())
+    Json(node.status().await)
 }
 
 pub(super) async fn peers(State(node): State<Node>) -> Json<Vec<Peer>> {

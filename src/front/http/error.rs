@@ -52,7 +52,10 @@ impl From<ResolveError> for HttpError {
     fn from(error: ResolveError) -> Self {
         let status = match &error {
             ResolveError::Unresolved(_) => StatusCode::NOT_FOUND,
-            ResolveError::NoCatalog(_) | ResolveError::Expired(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ResolveError::Retired { .. } => StatusCode::GONE,
+            ResolveError::NoCatalog(_) | ResolveError::Expired { .. } | ResolveError::Unsure { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         Self { status, text: error.to_string() }
     }
@@ -64,6 +67,7 @@ impl From<ReadError> for HttpError {
             ReadError::Failed(_) => StatusCode::BAD_GATEWAY,
             ReadError::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
             ReadError::Stalled => StatusCode::GATEWAY_TIMEOUT,
+            ReadError::CutOff { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self { status, text: error.to_string() }
     }

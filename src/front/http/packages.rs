@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 
 use super::error::HttpError;
-use super::range::{Wanted, is_known, wanted};
+use super::range::{Wanted, has, is_known, wanted};
+use crate::core::id::BlobId;
 use crate::core::ledger::Front;
 use crate::node::Node;
 use crate::node::catalog::Resolved;
@@ -41,9 +42,10 @@ async fn answer(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, HttpError> {
-    let resolved = node.catalog().resolve(name, version).await?;
+    let has_part = |blob: &BlobId| has(headers, &etag_of(blob));
+    let resolved = node.resolve(name, version, has_part).await?;
     let size = resolved.published.size;
-    let etag = format!("\"{}\"", resolved.published.blob);
+    let etag = etag_of(&resolved.published.blob);
     let fixed = version == Some(resolved.version.as_str());
     let mut described = describe(&resolved, &etag, if fixed { FOR_EVER } else { FOR_NOW });
     if is_known(headers, &etag) {
@@ -78,6 +80,10 @@ async fn answer(
         Some((piece, (next, reader, rest)))
     });
     Ok((status, described, Body::from_stream(body)).into_response())
+}
+
+fn etag_of(blob: &BlobId) -> String {
+    format!("\"{blob}\"")
 }
 
 /// `branchline get` says who it is.

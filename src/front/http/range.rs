@@ -53,6 +53,12 @@ pub fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     known.split(',').map(str::trim).any(|known| known == "*" || known.trim_start_matches("W/") == etag)
 }
 
+/// Whether the client says that it has a part of this, or all.
+pub fn has(headers: &HeaderMap, etag: &str) -> bool {
+    let part = headers.get(header::IF_RANGE).is_some_and(|part| part.as_bytes() == etag.as_bytes());
+    part || (is_known(headers, etag) && headers.get(header::IF_NONE_MATCH).is_some_and(|it| it != "*"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::super::condition::Condition;
 use super::super::{Node, Role, blocking};
-use super::{NodeGap, Site};
+use super::{NodeGap, Outage, Site};
 
 /// So long before its end an admin is told of the catalog's.
 const SOON: SignedDuration = SignedDuration::from_hours(24 * 14);
@@ -75,6 +75,8 @@ struct Facts {
     origin: String,
     catalog_expires: Option<Timestamp>,
     catalog_failing: Option<(Timestamp, String)>,
+    outage: Option<Outage>,
+    channels_until: Option<Timestamp>,
     disk_nearly_full: bool,
     members: usize,
     peers_configured: usize,
@@ -121,7 +123,9 @@ impl Node {
             ready: self.is_ready(),
             origin: self.inner.config.origin.to_string(),
             catalog_expires: self.catalog().current().map(|catalog| catalog.expires),
-            catalog_failing: self.catalog().failing(),
+            catalog_failing: self.catalog().failing().map(|it| (it.since, it.why)),
+            outage: self.outage().await,
+            channels_until: self.catalog().channels_until().filter(|_| self.catalog().is_cut_off()),
             disk_nearly_full: conditions.contains(&Condition::DiskNearlyFull),
             members: self.inner.net.contacts().len(),
             peers_configured: self.inner.config.peers.len(),
@@ -149,6 +153,7 @@ fn examine(facts: Facts) -> Health {
     let found = [
         catalog_expiry(&facts),
         catalog_check(&facts),
+        own_way(&facts),
         disk(&facts),
         company(&facts),
         unanswered(&facts),
@@ -167,6 +172,18 @@ fn catalog_expiry(facts: &Facts) -> Option<Fault> {
     let remedy = "Run 'branchline origin renew' on the machine that has the origin's keys.";
     if left.is_negative() {
         let cause = format!("Its signature was good until {when}.");
+        if let Some(until) = facts.channels_until.filter(|until| *until >= facts.now) {
+            let cause = format!("Its signature was good until {when}, and the origin is out of reach.");
+            let effect = format!(
+                "Channels are followed by it all the same until {} (offline_grace); then only versions that \
+                 the site holds can be fetched, by their number.",
+                day(until)
+            );
+            let remedy = "Bring the line to the origin back, and look whether its catalog was renewed.";
+            let what = ["The catalog has expired and is used a while longer", &cause, &effect, remedy];
+            let since = Some(expires.to_string());
+            return Some(Fault { since, ..fault("catalog_in_grace", Severity::Warning, what) });
+        }
         let effect = "Channels are not followed and new packages are not served; versions that this node \
                       holds can still be fetched by their number.";
         let what = ["The catalog has expired", &cause, effect, remedy];
@@ -183,18 +200,30 @@ fn catalog_check(facts: &Facts) -> Option<Fault> {
     let (since, why) = facts.catalog_failing.as_ref()?;
     let remedy = format!(
         "Look whether {} can be reached from here; 'curl' on this machine tells more. It is tried again \
-         with the next request.",
+         by itself.",
         facts.origin
     );
     let (id, severity, title, effect) = if facts.catalog_expires.is_some() {
-        let effect = "What is held is served; what is new or newly published is not seen.";
+        let effect = match &facts.outage {
+            Some(outage) => sentence(&outage.what_works()),
+            None => "What is held is served; what is new or newly published is not seen.".to_owned(),
+        };
         ("catalog_not_refreshed", Severity::Warning, "The catalog cannot be brought up to date", effect)
     } else {
-        let effect = "No package can be found.";
+        let effect = "No package can be found.".to_owned();
         ("catalog_missing", Severity::Error, "There is no catalog yet", effect)
     };
-    let found = fault(id, severity, [title, &sentence(why), effect, &remedy]);
+    let found = fault(id, severity, [title, &sentence(why), &effect, &remedy]);
     Some(Fault { since: Some(since.to_string()), ..found })
+}
+
+/// Others reach the origin, and this node does not.
+fn own_way(facts: &Facts) -> Option<Fault> {
+    let outage = facts.outage.as_ref().filter(|_| facts.catalog_failing.is_none())?;
+    let remedy = format!("Look what is in the way between this machine and {}.", facts.origin);
+    let (cause, effect) = (sentence(&outage.why), sentence(&outage.what_works()));
+    let what = ["This node does not reach the origin, others do", &cause, &effect, &remedy];
+    Some(Fault { since: Some(outage.since.clone()), ..fault("origin_not_reached", Severity::Warning, what) })
 }
 
 fn disk(facts: &Facts) -> Option<Fault> {
@@ -303,6 +332,8 @@ mod tests {
             origin: "http://origin".into(),
             catalog_expires: Some(now + SignedDuration::from_hours(24 * 100)),
             catalog_failing: None,
+            outage: None,
+            channels_until: None,
             disk_nearly_full: false,
             members: 1,
             peers_configured: 1,
@@ -331,6 +362,17 @@ mod tests {
             (Facts { catalog_expires: hours(1), ..fine() }, "catalog_expiring", warning),
             (Facts { catalog_failing: failing.clone(), ..fine() }, "catalog_not_refreshed", warning),
             (Facts { catalog_failing: failing, catalog_expires: None, ..fine() }, "catalog_missing", error),
+            (
+                Facts { catalog_expires: hours(-1), channels_until: hours(1), ..fine() },
+                "catalog_in_grace",
+                warning,
+            ),
+            (
+                Facts { catalog_expires: hours(-2), channels_until: hours(-1), ..fine() },
+                "catalog_expired",
+                error,
+            ),
+            (Facts { outage: Some(Outage::default()), ..fine() }, "origin_not_reached", warning),
             (Facts { disk_nearly_full: true, ..fine() }, "disk_nearly_full", warning),
             (Facts { members: 0, ..fine() }, "alone", warning),
             (

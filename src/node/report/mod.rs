@@ -7,6 +7,7 @@ mod flights;
 mod health;
 mod history;
 mod kept;
+mod outage;
 mod savings;
 mod site;
 
@@ -26,6 +27,7 @@ pub(super) use health::Examined;
 pub use health::{Fault, Health, Severity};
 pub use history::History;
 pub use kept::Kept;
+pub use outage::Outage;
 pub use savings::{About, By, Grouping, NodeGap, Saved, Savings, SavingsRow, Scope};
 pub use site::{Coverage, HeldPackage, Site, SiteNode};
 
@@ -59,6 +61,9 @@ pub struct Status {
     pub weight_reasons: Vec<String>,
     /// Where packages come from.
     pub origin: String,
+    /// The way there is broken; none if it is not known to be.
+    #[serde(default)]
+    pub outage: Option<Outage>,
     /// The catalog.
     pub catalog: CatalogStatus,
     /// The store.
@@ -163,7 +168,7 @@ pub struct Package {
 
 impl Node {
     /// The status.
-    pub fn status(&self) -> Status {
+    pub async fn status(&self) -> Status {
         Status {
             node: self.me().to_string(),
             host: gethostname::gethostname().to_string_lossy().into_owned(),
@@ -178,6 +183,7 @@ impl Node {
             effective_weight: self.inner.standing.effective_weight(),
             weight_reasons: self.inner.standing.reasons(),
             origin: self.inner.config.origin.to_string(),
+            outage: self.outage().await,
             catalog: self.catalog_status(),
             store: self.store_status(),
             uploads: self.upload_status(),
