@@ -38,7 +38,10 @@ fn a_machine_that_joins_later_gets_catalog_and_package_from_members() {
     assert_eq!(joined.api("savings")["totals"]["wan_wire"], 0);
     assert!(joined.get("/packages/demo").body == content && joined.get("/packages/demo/1").body == content);
     // What nobody holds is refused in a while, and says why.
-    wait_for("the outage is noticed", || joined.api("status")["outage"].is_object());
+    wait_for("the outage is noticed", || {
+        joined.get("/packages/demo/stable");
+        joined.api("status")["outage"].is_object()
+    });
     let missing = joined.get("/packages/other/1");
     assert_eq!(missing.status, 503, "{}", missing.text());
     assert!(missing.text().contains("out of reach since"), "{}", missing.text());
@@ -94,4 +97,29 @@ fn a_restarted_machine_knows_what_it_knew() {
     // And hands the catalog on, though it has asked nobody since its start.
     let joined = stage.agent("3", &["--peer", &alone.peer()]);
     assert!(joined.get("/packages/demo/stable").body == content);
+}
+
+#[test]
+fn a_machine_that_alone_is_cut_off_goes_by_the_word_of_others() {
+    let stage = Stage::new("400mbit");
+    let (old, new) = (noise("old", 300_000), noise("new", 300_000));
+    stage.publish("demo", "1", &old);
+    let fine = stage.agent("0", &[]);
+    // It is the first to ask the origin, by its weight, and cannot.
+    let apart = ["--peer", &fine.peer(), "--origin", "http://127.0.0.1:1", "--weight", "100000"];
+    let apart = stage.agent("1", &apart);
+    wait_for("the mesh", || members(&apart) == 1);
+    assert!(fine.get("/packages/demo/stable").body == old);
+    assert!(apart.get("/packages/demo/stable").body == old, "from its neighbour");
+    stage.publish("demo", "2", &new);
+    wait_for("the move is seen there", || fine.get("/packages/demo/stable").body == new);
+    wait_for("and here", || apart.get("/packages/demo/stable").body == new);
+    wait_for("status says so", || {
+        let outage = &apart.api("status")["outage"];
+        outage["reached_by"] == fine.api("status")["node"]
+    });
+    let said = succeed(&["status", "--gateway", &apart.gateway.to_string()]);
+    assert!(said.contains("out of reach from this node since") && said.contains("by their word"), "{said}");
+    wait_for("and health", || apart.api("health")["faults"].to_string().contains("origin_not_reached"));
+    assert!(fine.api("status")["outage"].is_null());
 }

@@ -5,12 +5,12 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-use super::catalog::Resolved;
+use super::catalog::{Failing, Resolved};
 use super::live::Ticket;
 use super::relay::Relay;
 use super::{Node, blocking};
@@ -66,6 +66,8 @@ pub struct Reader {
     blob: Option<Arc<dyn Blob>>,
     /// It waits as long as others do: its client got bytes, or the origin is there.
     has_begun: bool,
+    /// Since when it waits for its first bytes while no chunk comes, and how many were here then.
+    waits: Option<(Instant, u32)>,
     /// Read, and not handed out yet; with its place in the blob, in bytes.
     ready: (u64, Bytes),
     /// Passes bytes through, since there is no room for them here.
@@ -92,6 +94,7 @@ impl Node {
             ticket,
             blob: None,
             has_begun: false,
+            waits: None,
             ready: (0, Bytes::new()),
             relay: None,
         }
@@ -190,13 +193,22 @@ impl Reader {
         }
     }
 
-    fn patience(&self) -> Duration {
-        let cut_off = self.node.catalog().failing().filter(|failing| failing.out_of_reach);
-        match cut_off {
-            _ if self.has_begun => PATIENCE,
-            Some(failing) if Timestamp::now().duration_since(failing.since) > A_WHILE => CUT_OFF_PATIENCE,
-            _ => FIRST_PATIENCE,
+    /// How long to wait for the next news.
+    fn patience(&mut self) -> Duration {
+        if self.has_begun {
+            return PATIENCE;
         }
+        let cut_off = self.node.catalog().failing().filter(|failing| failing.out_of_reach);
+        let known = |failing: Failing| Timestamp::now().duration_since(failing.since) > A_WHILE;
+        let most = if cut_off.is_some_and(known) { CUT_OFF_PATIENCE } else { FIRST_PATIENCE };
+        // Not all news is of chunks: tries that fail are news, too.
+        let held = self.blob.as_ref().map_or(0, |blob| blob.held().len());
+        let (since, before) = *self.waits.get_or_insert((Instant::now(), held));
+        if held != before {
+            self.waits = Some((Instant::now(), held));
+            return most;
+        }
+        most.saturating_sub(since.elapsed())
     }
 
     /// Nothing has come yet. A site that is cut off has it from nobody, unless a member is bringing it:

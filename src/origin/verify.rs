@@ -157,7 +157,7 @@ fn explain(error: &tough::error::Error) -> OriginError {
             let cause = source.source();
             if let Some(origin) = cause.and_then(|cause| cause.downcast_ref::<OriginError>()) {
                 if origin.is_transient() {
-                    return OriginError::Failed(format!("the catalog could not be fetched: {origin}"));
+                    return origin.clone();
                 }
                 return OriginError::Invalid(format!("the catalog could not be fetched: {origin}"));
             }

@@ -85,6 +85,11 @@ fn the_wan_is_cut_for_twenty_seconds() {
 }
 
 #[test]
+fn a_machine_joins_a_site_that_is_cut_off() {
+    scenario("offline");
+}
+
+#[test]
 fn a_nodes_disk_is_full() {
     scenario("disk_full");
 }

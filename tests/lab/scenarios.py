@@ -232,7 +232,61 @@ def subnets():
         expect("and without the seed", lab.wan()[1][0] < 3_400_000, lab.wan()[1][0])
 
 
-ALL = dict(one_copy=one_copy, subnets=subnets, same_instant=same_instant, small=small, lead_killed=lead_killed, wan_cut=wan_cut,
+def offline():
+    """Four hold a package; the WAN is cut; a fifth machine with an empty state joins and gets it, by its channel."""
+    site, file = started(5, size=12_000_000)
+    with site:
+        where = ("--origin", site.tree, "--keys", site.keys)
+        site.cli("promote", "stable", "demo", "1", *where)
+        site.publish(payload(site.dir / "lonely", 3_000_000, b"lonely"), "1", name="lonely")
+        late, early = site.hosts[-1], site.hosts[:-1]
+        for host in early:
+            site.start(host, "--catalog-interval", "5")
+        for host in early:
+            site.wait(lambda: site.ready(host), what=f"{host} ready")
+        fetch(site, early, "stable")
+        same(site, early, file)
+        lab.cut(1)
+        time.sleep(1)  # what was on the line
+        lab.zero()
+        site.start(late)
+        site.wait(lambda: site.ready(late), what="the fifth ready")
+        took, _ = fetch(site, [late], "stable")
+        same(site, [late], file)
+        expect("by channel, at a machine that joined later", True, f"{took[late]:.2f} s")
+        # The counter is before the cut: what the origin's kernel sends for old connections counts, and is lost.
+        expect("and nothing came over the WAN", lab.wan()[1][0] < 1000, lab.wan()[1])
+        books = site.savings(late, "node")["totals"]
+        expect("as its ledger says", (books["wan"], books["wan_wire"], books["peer"]) == (0, 0, file.stat().st_size), books)
+        time.sleep(5)
+        again, _ = fetch(site, early, "stable")
+        expect("the others do not wait long either", max(again.values()) < 8, f"{max(again.values()):.2f} s at most")
+        noticed = lambda host: (site.api(host, "status") or {}).get("outage")
+        site.wait(lambda: all(map(noticed, early)), 60, "the outage is noticed")
+        again, _ = fetch(site, early, "stable")
+        expect("and then not at all", max(again.values()) < 3, f"{max(again.values()):.2f} s at most")
+        began = time.monotonic()
+        process, _ = site.get(late, "1", "lonely")
+        code, took = process.wait(60), time.monotonic() - began
+        said = (site.dir / f"get-{late}.log").read_text().strip().splitlines()[-1]
+        expect("what nobody holds is refused soon", code == 1 and "out of reach since" in said, f"{took:.1f} s: {said}")
+        began = time.monotonic()
+        process, _ = site.get(late, "1", "nothing")
+        code, took = process.wait(60), time.monotonic() - began
+        said = (site.dir / f"get-{late}.log").read_text().strip().splitlines()[-1]
+        expect("and what nobody knows", code == 1 and "may have been published since" in said, f"{took:.1f} s: {said}")
+        outage = site.api(late, "status")["outage"]
+        expect("status says what works", (outage["versions"], outage["fetchable"]) == (2, 1), outage)
+        text = lab.run(late, [site.bin, "status"], capture_output=True, text=True).stdout
+        print(next((line for line in text.splitlines() if line.startswith("origin")), text), flush=True)
+        lab.heal(1)
+        healed = time.monotonic()
+        site.wait(lambda: site.api(late, "status")["outage"] is None, 60, "it is over")
+        print(f"noticed {time.monotonic() - healed:.1f} s after it healed", flush=True)
+        fetch(site, [late], "1", name="lonely")
+
+
+ALL = dict(offline=offline, one_copy=one_copy, subnets=subnets, same_instant=same_instant, small=small, lead_killed=lead_killed, wan_cut=wan_cut,
            disk_full=disk_full, partition=partition)
 
 if __name__ == "__main__":

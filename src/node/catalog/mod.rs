@@ -213,7 +213,8 @@ impl CatalogService {
     ) -> Result<Resolved, ResolveError> {
         let called = Instant::now();
         let known = || self.look_up(name, wanted).is_ok();
-        if !self.is_young(self.interval) && !(self.failing().is_some() && known()) {
+        let at_once = self.is_young(self.interval) || (self.failing().is_some() && known());
+        if !at_once {
             self.wait_for_check(self.interval, called, known).await;
         }
         let expired = self.current().is_some_and(|catalog| catalog.is_expired());
