@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message;
 
+use super::reach::UNKNOWN_AGE;
 use super::{CatalogService, FRESH};
 use crate::core::id::NodeId;
 use crate::core::rank::rank;
@@ -20,9 +21,6 @@ const MAX_BUNDLE: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Of the ranking, so many are asked.
 const ASKED: usize = 3;
-/// What a member is told whose age is not known: longer than any machine runs.
-const UNKNOWN_AGE: Duration = Duration::from_millis(u64::MAX);
-
 /// The last try that failed, and when it ended: it serves those who have waited for their turn meanwhile.
 pub(super) type OneAtATime = tokio::sync::Mutex<Option<(Instant, OriginError)>>;
 

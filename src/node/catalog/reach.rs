@@ -9,6 +9,9 @@ use jiff::Timestamp;
 use crate::core::id::NodeId;
 use crate::origin::OriginError;
 
+/// What a member is told whose age is not known: longer than any machine runs.
+pub(super) const UNKNOWN_AGE: Duration = Duration::from_millis(u64::MAX);
+
 /// Checks that fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
@@ -47,7 +50,7 @@ impl Reach {
     /// The catalog that is here was the newest so long ago, as the origin or a member says. What is
     /// known to be later stays.
     pub(super) fn note_age(&self, age: Duration, by: Option<NodeId>) {
-        let Some(at) = Instant::now().checked_sub(age) else { return };
+        let Some(at) = Instant::now().checked_sub(age).filter(|_| age < UNKNOWN_AGE) else { return };
         let mut state = self.state();
         if state.checked.is_none_or(|known| known < at) {
             (state.checked, state.by) = (Some(at), by);
@@ -106,8 +109,7 @@ mod tests {
     #[test]
     fn what_is_known_to_be_later_stays() {
         let (reach, member) = (Reach::default(), NodeId::from_bytes([1; 32]));
-        // Longer ago than this machine runs: unknown.
-        reach.note_age(Duration::from_millis(u64::MAX), Some(member));
+        reach.note_age(UNKNOWN_AGE, Some(member));
         assert_eq!((reach.age(), reach.by()), (None, None));
         reach.note_age(Duration::ZERO, None);
         reach.note_age(Duration::from_secs(1), Some(member));
