@@ -154,6 +154,13 @@ fn pins_fit_or_are_refused_and_followed_packages_come_by_themselves() {
         pinned(0) && !pinned(1)
     });
     assert_eq!(wan(&agents), 800_000);
+    // What is retired stays where it is kept, and is said.
+    let (tree, keys) = (stage.path("tree"), stage.path("keys"));
+    succeed(&["retire", "small", "1", "--origin", &tree, "--keys", &keys]);
+    wait_for("the retired version to be named", || {
+        agents[0].api("status")["troubles"].to_string().contains("small@1 was retired")
+    });
+    assert!(copies(&agents, "small@1").contains(&0));
     // A site-wide pin that no machine has room for is told by each of them.
     let said = support::branchline(&["pin", "big", "--site", "--state-dir", &state]);
     assert_eq!(said.status.code(), Some(1));

@@ -94,6 +94,7 @@ impl Ordered {
             (want.fetch, want.pin) = (true, true);
             want.follows.push(selector.clone());
         }
+        wants.leave_retired(parts);
         wants
     }
 }
@@ -119,6 +120,20 @@ impl Wants {
         });
         want.why.push(why);
         Some(want)
+    }
+}
+
+impl Wants {
+    /// What is retired is not fetched any more; what is here of it stays as it was ordered.
+    fn leave_retired(&mut self, parts: &HashMap<BlobId, Part>) {
+        for (blob, want) in &mut self.by_blob {
+            let Some(when) = want.resolved.published.retired else { continue };
+            want.fetch = false;
+            let here =
+                if parts.contains_key(blob) { "what is here of it stays" } else { "it is not fetched" };
+            let (label, day) = (want.resolved.label(), when.strftime("%Y-%m-%d"));
+            self.troubles.push(format!("{}: {label} was retired on {day}, so {here}", want.why.join(", ")));
+        }
     }
 }
 
