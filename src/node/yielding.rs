@@ -23,8 +23,9 @@ const SELDOM: Duration = Duration::from_millis(500);
 /// is believed.
 const FRUITLESS: u32 = 8;
 const AGAIN: Duration = Duration::from_secs(60);
-/// Probes when the agent has started: what an idle link is like.
-const GLIMPSES: u32 = 4;
+/// Probes when the agent has started, of which the first connects: what the link is like before it is
+/// busy. Some 2 kB, of nodes that may lead.
+const GLIMPSES: u32 = 3;
 /// How the ledger calls the probes.
 const LABEL: &str = "(link)";
 
@@ -92,7 +93,8 @@ pub(super) fn probe(node: &Node, origin: &Origin) -> Result<Option<Probe>, Origi
 /// Measures the link while something is pulled in the background, as long as the agent runs.
 pub(super) async fn keep(node: Node, probe: Probe) {
     tokio::time::sleep(settle(&node.inner.config)).await;
-    for _ in 0..GLIMPSES {
+    let glimpses = if node.inner.net.is_hub() { GLIMPSES } else { 0 };
+    for _ in 0..glimpses {
         if let Echo::After(round_trip) = probe.ask(PATIENCE).await {
             node.inner.giving_way.controller().glimpse(Instant::now(), round_trip);
         }

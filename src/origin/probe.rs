@@ -112,7 +112,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(closes.ask(Duration::from_secs(5)).await, Echo::Connected);
         }
-        let refuses = "HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n";
+        let refuses = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
         let refuses = probe(&serve(refuses.into(), usize::MAX)).expect("a network");
         assert!(matches!(refuses.ask(Duration::from_secs(5)).await, Echo::Refused(_)));
     }

@@ -6,7 +6,7 @@
 The foreground is a plain curl on a host without an agent, from the same origin; its solo rate is measured in
 the same run. With --off the agents do not give way, for comparison. Times are printed, shares are asserted.
 """
-import argparse, contextlib, subprocess, threading, time
+import argparse, contextlib, threading, time
 
 import lab
 from branch import Site, curl, payload
@@ -82,10 +82,18 @@ class Link:
         of = (lambda s: s[1]) if hosts is None else (lambda s: sum(s[2][h] for h in hosts))
         return (self.at(end, of) - self.at(start, of)) / (end - start) / self.rate
 
-    def until(self, reached, start, hosts):
-        """Seconds from start until one second's share of those hosts is so; None: never."""
+    def behind(self, start, end):
+        """Of the link's rate, what the agents took over the WAN: what the other host did not."""
+        return self.share(start, end) - self.share(start, end, [self.other])
+
+    def crossed(self):
+        """What each agent has read from the WAN, by its own ledger."""
+        return {host: self.site.savings(host, "node")["totals"]["wan_wire"] for host in self.agents}
+
+    def until(self, reached, start):
+        """Seconds from start until the agents' share in one second is so; None: never."""
         for when, *_ in self.samples:
-            if when >= start + 1 and reached(self.share(when - 1, when, hosts)):
+            if when >= start + 1 and reached(self.behind(when - 1, when)):
                 return when - 1 - start
         return None
 
@@ -114,11 +122,6 @@ class Link:
                 if row["reason"] in ("takeover", "no_peer", "partition")}
 
 
-def pulled_for(link, seconds):
-    time.sleep(seconds)
-    return time.monotonic()
-
-
 def alone():
     """One background flight with the link to itself."""
     with Link(big=1.6) as link:
@@ -144,18 +147,18 @@ def beside(agents=1, busy_first=False):
             for host, name in zip(link.agents, link.files):
                 link.background(host, name)
             time.sleep(10)
-            before = link.share(time.monotonic() - 4, time.monotonic(), link.agents)
+            before = link.behind(time.monotonic() - 4, time.monotonic())
             print(f"     before: the background has {before:.3f} of the link")
         else:
             threading.Timer(3, lambda: link.background(link.agents[0], "demo0")).start()
-        start = time.monotonic()
+        start, crossed = time.monotonic(), link.crossed()
         took = link.solo()
         end = time.monotonic()
-        time.sleep(12)
         kept = solo / took
-        theirs = [round(link.share(start, end, [host]), 4) for host in link.agents]
-        gave = link.until(lambda share: share < 0.1, start, link.agents)
-        back = link.until(lambda share: share > 0.8, end, link.agents)
+        theirs = [round((link.crossed()[host] - crossed[host]) / took / link.rate, 4) for host in link.agents]
+        time.sleep(12)
+        gave = link.until(lambda share: share < 0.1, start)
+        back = link.until(lambda share: share > 0.8, end)
         print(f"     curl alone {solo:.1f} s, beside it {took:.1f} s; background {theirs} of the link meanwhile;"
               f" below 10 % after {gave if gave is None else round(gave, 1)} s;"
               f" above 80 % again after {back if back is None else round(back, 1)} s", flush=True)
@@ -193,11 +196,11 @@ def limited():
         link.background(link.agents[0], "demo0")
         time.sleep(8)
         now = time.monotonic()
-        before = link.share(now - 5, now, link.agents)
+        before = link.behind(now - 5, now)
         start = time.monotonic()
         took = link.solo()
         end = time.monotonic()
-        theirs = link.share(start, end, link.agents)
+        theirs = link.behind(start, end)
         print(f"     {link.says(link.agents[0])}")
         expect("the limit holds, and can be used", 0.46 <= before <= 0.51, f"{before:.3f} of the link")
         expect("the foreground keeps its rate", solo / took >= 0.9 or ASKED.off, f"{solo / took:.3f}, background {theirs:.3f}")
@@ -215,7 +218,7 @@ def followers():
         seen.update(lead())
         took += link.solo()
         seen.update(lead())
-        theirs = link.share(start, start + took, link.agents)
+        theirs = link.behind(start, start + took)
         print(f"     lead {first}, later {sorted(seen)}; background {theirs:.3f} of the link in {took:.0f} s")
         assert all(process.wait(LIMIT) == 0 for process in link.running), "a background get failed"
         same(link.site, link.agents, link.files["demo0"], "demo0")

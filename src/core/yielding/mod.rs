@@ -56,6 +56,12 @@ const SHRINK: f64 = 0.25;
 /// A queue is empty below this part of the target; if it stays so for so long, nobody else is there.
 const EMPTY: f64 = 0.3;
 const QUIET: Duration = Duration::from_millis(1000);
+/// After so long, which the steady growth would have filled the link in, it is tried by this factor
+/// whether more is free than ever was.
+const DESERTED: Duration = Duration::from_secs(4);
+const TRYING: f64 = 1.2;
+/// The start is over after this time in any case: something else holds it back.
+const LONGEST_START: Duration = Duration::from_secs(5);
 /// When no empty queue was seen for so long, this node steps back for a moment, to see one: its own
 /// queue must not become the base.
 const UNSEEN: Duration = Duration::from_secs(45);
@@ -106,7 +112,7 @@ pub struct Sums {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
-    Starting,
+    Starting { since: Instant },
     Steady,
     Looking { back_to: f64, until: Instant },
 }
@@ -138,7 +144,7 @@ impl Yielding {
         Self {
             delays: Delays::default(),
             pulled: Pulled::new(now),
-            phase: Phase::Starting,
+            phase: Phase::Starting { since: now },
             rate: START,
             threshold: 0.0,
             last: now,
@@ -164,7 +170,7 @@ impl Yielding {
         match self.phase {
             Phase::Looking { .. } => State::Looking,
             _ if of_late && self.rate < (self.pulled.best() / 2.0).max(START) => State::GivesWay,
-            Phase::Starting => State::Starting,
+            Phase::Starting { .. } => State::Starting,
             Phase::Steady if self.rate < self.pulled.best() / 2.0 => State::Starting,
             Phase::Steady => State::Free,
         }
@@ -210,7 +216,7 @@ impl Yielding {
     /// Something is pulled in the background, of which `pulled` bytes have come in all.
     pub fn begin(&mut self, now: Instant, pulled: u64) {
         if now.saturating_duration_since(self.last) >= IDLE {
-            self.phase = Phase::Starting;
+            self.phase = Phase::Starting { since: now };
             self.rate = (self.pulled.best() / 4.0).max(START);
             (self.quiet, self.crowded) = (None, None);
         }
@@ -230,7 +236,7 @@ impl Yielding {
         let part = wait.as_secs_f64() / TARGET.as_secs_f64();
         self.note(now, part);
         match self.phase {
-            Phase::Starting => self.start(time, part),
+            Phase::Starting { since } => self.start(now, time, part, since),
             Phase::Steady => self.steer(now, time, part),
             Phase::Looking { back_to, until } => self.look(now, part, back_to, until),
         }
@@ -277,8 +283,8 @@ impl Yielding {
         }
     }
 
-    fn start(&mut self, time: f64, part: f64) {
-        if part > STARTED {
+    fn start(&mut self, now: Instant, time: f64, part: f64, since: Instant) {
+        if part > STARTED || now.saturating_duration_since(since) >= LONGEST_START {
             self.phase = Phase::Steady;
             self.threshold = NEAR * self.pulled.lately();
             self.rate = self.rate.min(self.pulled.lately());
@@ -291,13 +297,8 @@ impl Yielding {
         if part > 1.0 {
             let shrink = (SHRINK * (part - 1.0)).min(0.5);
             self.rate *= (1.0 - shrink).powf(self.turns(time));
-        } else if self.quiet.is_some_and(|since| now.saturating_duration_since(since) >= QUIET)
-            && self.rate < self.threshold
-        {
-            self.rate = (self.rate * RETURNING.powf(self.turns(time))).min(self.threshold);
         } else {
-            let growth = (GROWTH * self.pulled.best()).max(UNKNOWN * self.rate + LITTLE);
-            self.rate += growth * (1.0 - part) * time;
+            self.grow(now, time, part);
         }
         // At the floor it sees the queue without its own traffic all the time.
         let unseen = now.saturating_duration_since(self.seen_empty);
@@ -306,6 +307,20 @@ impl Yielding {
             self.phase = Phase::Looking { back_to: self.rate, until: now + LONGEST_LOOK };
             self.rate = self.floor();
         }
+    }
+
+    fn grow(&mut self, now: Instant, time: f64, part: f64) {
+        let quiet = self.quiet.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let growth = (GROWTH * self.pulled.best()).max(UNKNOWN * self.rate + LITTLE);
+        let steadily = self.rate + growth * (1.0 - part) * time;
+        let factor = |factor: f64| self.rate * factor.powf(self.turns(time));
+        self.rate = if quiet >= QUIET && self.rate < self.threshold {
+            factor(RETURNING).min(self.threshold)
+        } else if quiet >= DESERTED {
+            factor(TRYING).max(steadily)
+        } else {
+            steadily
+        };
     }
 
     fn look(&mut self, now: Instant, part: f64, back_to: f64, until: Instant) {

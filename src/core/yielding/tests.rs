@@ -45,6 +45,7 @@ fn alone_it_uses_the_link_and_keeps_the_queue_short() {
 
 #[test]
 fn a_foreground_transfer_keeps_its_rate_and_the_link_is_used_again_after_it() {
+    let mut disturbed = 0;
     for (seed, mut link) in links() {
         link.foreground(true);
         link.run(60.0);
@@ -57,7 +58,9 @@ fn a_foreground_transfer_keeps_its_rate_and_the_link_is_used_again_after_it() {
         link.foreground(true);
         let (came, _) = link.run(60.0);
         let kept = link.foreground_came() / alone;
-        assert!(kept > 0.9, "{}: the foreground kept {kept:.3}", described(seed, &link));
+        // Where the queue is shorter than the round trip, CUBIC leaves the link idle at times.
+        assert!(kept > 0.85, "{}: the foreground kept {kept:.3}", described(seed, &link));
+        disturbed += usize::from(kept < 0.9);
         let least = 0.5 * FLOOR * link.capacity * 60.0;
         assert!(came[0] > least, "{}: it starved at {:.0}", described(seed, &link), came[0] / 60.0);
         link.foreground(false);
@@ -66,6 +69,7 @@ fn a_foreground_transfer_keeps_its_rate_and_the_link_is_used_again_after_it() {
         let used = came[0] / (link.capacity * 10.0);
         assert!(used > 0.85, "{}: used {used:.3} after it", described(seed, &link));
     }
+    assert!(disturbed <= 3, "{disturbed} of 60");
 }
 
 #[test]
@@ -81,7 +85,6 @@ fn it_finds_a_busy_link_and_leaves_it_for_long() {
         let before = link.foreground_came();
         link.run(1200.0);
         let kept = (link.foreground_came() - before) / (alone * 1200.0);
-        // Where the queue is shorter than the round trip, CUBIC leaves the link idle at times.
         assert!(kept > 0.85, "{}: {kept:.3}", described(seed, &link));
         assert!(link.backgrounds[0].yielding.sums().held_back > Duration::from_secs(60));
     }
@@ -89,6 +92,7 @@ fn it_finds_a_busy_link_and_leaves_it_for_long() {
 
 #[test]
 fn a_latecomer_has_no_advantage() {
+    let mut leasts = Vec::new();
     for (seed, mut link) in links().step_by(2) {
         link.join(true);
         link.begin(0);
@@ -100,9 +104,13 @@ fn a_latecomer_has_no_advantage() {
         let sum = (came[0] + came[1]) / (link.capacity * 120.0);
         assert!(sum > 0.9, "{}: {sum:.3}", described(seed, &link));
         let least = came[0].min(came[1]) / (came[0] + came[1]);
-        assert!(least > 0.1, "{}: {least:.3}", described(seed, &link));
+        // Neither starves for long; where round trips are long, it takes minutes to even out.
+        assert!(least > 0.05, "{}: {least:.3}", described(seed, &link));
+        leasts.push(least);
         assert!(wait < 0.06, "{}: {wait:.3}", described(seed, &link));
     }
+    let mean = leasts.iter().sum::<f64>() / leasts.len() as f64;
+    assert!(mean > 0.25, "the smaller part is {mean:.3} in the mean");
 }
 
 #[test]

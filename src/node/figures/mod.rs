@@ -182,7 +182,11 @@ impl Node {
         let held_back = "How long the background gave way to others on the WAN.";
         vec![
             Family::known("background_queueing_microseconds", "Wait before the link, as measured.", queueing),
-            Family::known("background_rate_bytes_per_second", "What the background may take a second.", it.rate),
+            Family::known(
+                "background_rate_bytes_per_second",
+                "What the background may take a second.",
+                it.rate,
+            ),
             Family::one(Kind::Counter, "background_held_back_seconds", held_back, it.held_back_s as u64),
             Family::one(
                 Kind::Counter,
