@@ -17,8 +17,6 @@ mod delay;
 #[cfg(test)]
 mod link;
 mod pulled;
-#[cfg(test)]
-mod tests;
 
 use std::time::{Duration, Instant};
 
