@@ -22,3 +22,4 @@ pub mod pack;
 pub mod rank;
 pub mod swarm;
 pub mod wire;
+pub mod yielding;

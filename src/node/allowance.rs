@@ -1,7 +1,7 @@
 //! This node's part in the site's WAN limit: what it uses, what it could use, and what it may.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -10,6 +10,7 @@ use super::throttle::Throttle;
 use crate::core::bitrate::Rate;
 use crate::core::budget::{Act, Budget, Rates, Word};
 use crate::core::id::NodeId;
+use crate::core::yielding::Cap;
 use crate::net::{Hello, Net};
 
 /// Of a thousand bytes that a router counts, so many are content: the rest are Ethernet, IP and TCP
@@ -23,6 +24,8 @@ const START: u64 = 64 << 10;
 const AHEAD: Duration = Duration::from_millis(250);
 const LEAST_WINDOW: usize = 16 << 10;
 const MOST_WINDOW: usize = 4 << 20;
+/// The same of what gives way: a few packets.
+const SMALL_WINDOW: usize = 4 << 10;
 /// Shorter times say little about a rate.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -38,8 +41,22 @@ struct Kind {
 pub(super) struct Allowance {
     foreground: Kind,
     background: Kind,
+    bounds: Mutex<Bounds>,
     /// Somebody has begun to pull.
     begun: Notify,
+    /// Likewise, in the background.
+    begun_in_background: Notify,
+}
+
+/// What bounds the background: the lower holds.
+#[derive(Debug, Default)]
+struct Bounds {
+    /// Its part of the site's limit, in bytes per second.
+    share: Option<u64>,
+    /// What it keeps to, to give way to others on the link.
+    cap: Option<Cap>,
+    /// Until when it may be slow because of that.
+    gives_way_until: Option<Instant>,
 }
 
 /// Something that pulls; dropped when it has ended.
@@ -58,6 +75,9 @@ impl Allowance {
     pub(super) fn begin(self: &Arc<Self>, background: bool) -> Pulling {
         if self.kind(background).pulling.fetch_add(1, Ordering::Relaxed) == 0 {
             self.begun.notify_one();
+            if background {
+                self.begun_in_background.notify_one();
+            }
         }
         Pulling { allowance: self.clone(), background }
     }
@@ -67,9 +87,40 @@ impl Allowance {
         self.begun.notified().await;
     }
 
+    /// Waits until somebody begins to pull in the background.
+    pub(super) async fn begun_in_background(&self) {
+        self.begun_in_background.notified().await;
+    }
+
+    /// Whether somebody pulls in the background.
+    pub(super) fn is_in_background(&self) -> bool {
+        self.background.pulling.load(Ordering::Relaxed) > 0
+    }
+
+    /// What has come in the background, in bytes.
+    pub(super) fn in_background(&self) -> u64 {
+        self.background.throttle.sum()
+    }
+
+    /// The background keeps to this from now on; it may be slow because of it until then.
+    pub(super) fn give_way(&self, cap: Option<Cap>, until: Option<Instant>) {
+        self.bound(|bounds| (bounds.cap, bounds.gives_way_until) = (cap, until));
+    }
+
     fn set(&self, rates: Option<Rates>) {
         self.foreground.throttle.set(rates.map(|rates| Rate(rates.foreground)));
-        self.background.throttle.set(rates.map(|rates| Rate(rates.background)));
+        self.bound(|bounds| bounds.share = rates.map(|rates| rates.background));
+    }
+
+    fn bounds(&self) -> MutexGuard<'_, Bounds> {
+        self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bound(&self, change: impl FnOnce(&mut Bounds)) {
+        let mut bounds = self.bounds();
+        change(&mut bounds);
+        let rate = bounds.share.into_iter().chain(bounds.cap.map(|cap| cap.rate)).min();
+        self.background.throttle.set(rate.map(Rate));
     }
 }
 
@@ -86,7 +137,19 @@ impl Pulling {
         let kind = self.allowance.kind(self.background);
         let pulling = kind.pulling.load(Ordering::Relaxed).max(1) as f64;
         let ahead = |rate: f64| (rate * AHEAD.as_secs_f64() / pulling) as usize;
-        kind.throttle.rate().map_or(0, |rate| ahead(rate).clamp(LEAST_WINDOW, MOST_WINDOW))
+        let window = kind.throttle.rate().map_or(0, |rate| ahead(rate).clamp(LEAST_WINDOW, MOST_WINDOW));
+        match self.allowance.bounds().cap.filter(|_| self.background) {
+            Some(cap) => {
+                ((cap.window as f64 / pulling) as usize).clamp(SMALL_WINDOW, window.max(SMALL_WINDOW))
+            }
+            None => window,
+        }
+    }
+
+    /// Whether it is slow because it gives way to others on the link.
+    pub(super) fn gives_way(&self) -> bool {
+        let until = self.allowance.bounds().gives_way_until;
+        self.background && until.is_some_and(|until| Instant::now() < until)
     }
 
     /// What its bytes have to keep to.
@@ -180,9 +243,11 @@ impl Keeper {
             let rate = (bytes as f64 / time.as_secs_f64()) as u64;
             if waited { limit } else { (rate + rate / GROWTH + START).min(limit) }
         };
+        // What gives way cannot use more, and leaves the rest to the others of the site.
+        let cap = self.allowance.bounds().cap.map_or(u64::MAX, |cap| cap.rate);
         let demand = Rates {
             foreground: of(&self.allowance.foreground, self.last.foreground),
-            background: of(&self.allowance.background, self.last.background),
+            background: of(&self.allowance.background, self.last.background).min(cap),
         };
         if long {
             self.measured = now;

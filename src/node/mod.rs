@@ -29,6 +29,7 @@ mod standing;
 mod throttle;
 mod uploads;
 mod wan;
+mod yielding;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -78,6 +79,8 @@ pub struct Config {
     pub mdns: bool,
     /// The most that the site takes from the WAN, all its nodes together.
     pub wan_limit: Option<Rate>,
+    /// What nobody waits for gives way to other traffic on the WAN.
+    pub background_yield: bool,
     /// The most that this node gives to members.
     pub upload_limit: Option<Rate>,
     /// Answers to members at a time.
@@ -141,6 +144,7 @@ struct Inner {
     live: Arc<Live>,
     uploads: Arc<Uploads>,
     allowance: Arc<Allowance>,
+    giving_way: Arc<yielding::GivingWay>,
     standing: Arc<Standing>,
     dealings: dealings::Ledger,
     surveys: neighbours::Surveys,
@@ -231,6 +235,7 @@ impl Node {
                 live: Arc::default(),
                 uploads: Arc::new(Uploads::new(config.upload_slots, config.upload_limit)),
                 allowance: Arc::default(),
+                giving_way: Arc::new(yielding::GivingWay::new()),
                 standing,
                 dealings: dealings::Ledger::default(),
                 surveys: neighbours::Surveys::default(),
@@ -246,6 +251,11 @@ impl Node {
             }),
         };
         server.attach(&node);
+        if node.inner.config.background_yield
+            && let Some(probe) = yielding::probe(&node, &origin)?
+        {
+            node.keep(tokio::spawn(yielding::keep(node.clone(), probe)));
+        }
         let driver = driver::Driver::new(&node, settings, origin);
         node.keep(tokio::spawn(driver.run(queue, events)));
         node.keep(tokio::spawn(books::keep(books, node.inner.net.clone())));

@@ -15,6 +15,8 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) struct Throttle {
     pace: Mutex<Option<Pace>>,
     passed: AtomicU64,
+    /// Bytes that have passed in all.
+    sum: AtomicU64,
     waited: AtomicBool,
 }
 
@@ -52,6 +54,7 @@ impl Throttle {
     /// Accounts for bytes that came; they are to be waited for with [`Throttle::holds_back`].
     pub(super) fn take(&self, bytes: u64) -> Option<Taken> {
         self.passed.fetch_add(bytes, Ordering::Relaxed);
+        self.sum.fetch_add(bytes, Ordering::Relaxed);
         self.pace().as_mut().map(|pace| pace.take(Instant::now(), bytes))
     }
 
@@ -73,6 +76,11 @@ impl Throttle {
     pub(super) async fn pass(&self, bytes: u64) {
         let taken = self.take(bytes);
         while self.holds_back(taken).await {}
+    }
+
+    /// Bytes that have passed in all.
+    pub(super) fn sum(&self) -> u64 {
+        self.sum.load(Ordering::Relaxed)
     }
 
     /// Bytes that have passed since this was last asked, and whether any had to wait.

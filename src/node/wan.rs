@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
 
+use super::allowance::Pulling;
 use super::books::Books;
 use super::driver::local_failure;
 use super::{Node, blocking};
@@ -116,14 +117,27 @@ struct News<'a> {
 }
 
 impl News<'_> {
-    async fn came(&mut self, bytes: u64) {
+    async fn came(&mut self, bytes: u64, gives_way: bool) {
         self.bytes += bytes;
-        self.tell(false).await;
+        self.tell(gives_way).await;
     }
 
-    /// The site's limit holds the run back: that is no lack of progress.
+    /// The site's limit holds the run back, or it gives way to others: that is no lack of progress.
     async fn held_back(&mut self) {
         self.tell(true).await;
+    }
+
+    /// Waits for what comes from the origin. To what gives way it comes late, when the link is full and
+    /// packets are lost.
+    async fn meanwhile<T>(&mut self, pulling: &Pulling, coming: impl Future<Output = T>) -> T {
+        let mut coming = std::pin::pin!(coming);
+        loop {
+            match tokio::time::timeout(OFTEN, &mut coming).await {
+                Ok(came) => return came,
+                Err(_) if pulling.gives_way() => self.held_back().await,
+                Err(_) => {}
+            }
+        }
     }
 
     async fn tell(&mut self, held_back: bool) {
@@ -148,17 +162,18 @@ async fn pull_run(node: &Node, wan: &WanFlight, blob: &Arc<dyn Blob>, run: &Run)
     let mut pulling = node.inner.allowance.begin(wan.is_background());
     wan.origin.meter().keep_window(pulling.window());
     wan.is_for(run.reason);
-    let mut stream =
-        wan.origin.stream(&format!("packs/{pack}"), range).await.map_err(|error| failed(&error))?;
     let mut news = News { node, run, told: Instant::now(), bytes: 0 };
+    let path = format!("packs/{pack}");
+    let mut stream =
+        news.meanwhile(&pulling, wan.origin.stream(&path, range)).await.map_err(|error| failed(&error))?;
     let mut buffer = BytesMut::new();
     for (index, chunk) in chunks {
         while buffer.len() < chunk.stored as usize {
-            let piece = match stream.next().await {
+            let piece = match news.meanwhile(&pulling, stream.next()).await {
                 Some(piece) => piece.map_err(|error| failed(&error))?,
                 None => return Err(failed(&OriginError::Failed("a pack ended early".into()))),
             };
-            news.came(piece.len() as u64).await;
+            news.came(piece.len() as u64, pulling.gives_way()).await;
             buffer.extend_from_slice(&piece);
             pulling.is_for(wan.is_background());
             wan.origin.meter().keep_window(pulling.window());

@@ -97,6 +97,10 @@ impl Origin {
         &self.meter
     }
 
+    pub(super) fn store(&self) -> &dyn ObjectStore {
+        &*self.store
+    }
+
     /// A whole object of at most so many bytes.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::tcp_info::{TcpInfo, tcp_info};
+use super::window::keep_window;
 use crate::core::ledger::Wire;
 
 /// The receive buffer of a connection that has no limit any more, in bytes.
@@ -60,6 +61,7 @@ pub type Sink = Arc<dyn Fn(Carried) + Send + Sync>;
 /// The meter of some connections.
 pub struct Meter {
     window: AtomicUsize,
+    opened: AtomicU64,
     sink: Sink,
     over: CancellationToken,
 }
@@ -73,7 +75,7 @@ impl std::fmt::Debug for Meter {
 impl Meter {
     /// A meter that tells this sink.
     pub(super) fn new(sink: Sink) -> Self {
-        Self { window: AtomicUsize::new(0), sink, over: CancellationToken::new() }
+        Self { window: AtomicUsize::new(0), opened: AtomicU64::new(0), sink, over: CancellationToken::new() }
     }
 
     /// Has the system read no more than so many bytes ahead on each connection, from now on: what
@@ -87,6 +89,11 @@ impl Meter {
     /// connection is silent, that it should; meanwhile more could cross the WAN.
     pub fn end(&self) {
         self.over.cancel();
+    }
+
+    /// How many connections there have been.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
     }
 
     pub(super) fn carried(&self, carried: Carried) {
@@ -122,6 +129,7 @@ impl Metered {
     pub(super) fn new(inner: TcpStream, meter: Arc<Meter>) -> Self {
         let ipv6 = inner.peer_addr().is_ok_and(|peer| peer.is_ipv6());
         let ip_header = if ipv6 { IPV6 } else { IPV4 };
+        meter.opened.fetch_add(1, Ordering::Relaxed);
         Self {
             inner,
             over: Box::pin(meter.over.clone().cancelled_owned()),
@@ -143,10 +151,9 @@ impl Metered {
         if window == self.window {
             return;
         }
-        // What it read ahead once cannot be unset, but may be made large again.
         let size = if window == 0 { UNBOUNDED } else { window };
-        if let Err(error) = rustix::net::sockopt::set_socket_recv_buffer_size(&self.inner, size) {
-            tracing::debug!(%error, "the receive buffer of a WAN connection cannot be set");
+        if let Err(error) = keep_window(&self.inner, size) {
+            tracing::debug!(%error, "the receive window of a WAN connection cannot be set");
         }
         self.window = window;
     }

@@ -10,18 +10,21 @@ pub mod history;
 mod keeper;
 pub mod keys;
 pub mod meter;
+mod probe;
 pub mod publish;
 pub mod push;
 mod sign;
 mod tcp_info;
 mod transport;
 mod verify;
+mod window;
 
 pub use address::Address;
 pub use catalog::Catalog;
 pub use client::Origin;
 pub use keeper::Keeper;
 pub use meter::{Carried, Meter, Sink};
+pub use probe::{Echo, Probe};
 pub use verify::Fetch;
 
 /// An error with its causes, which many libraries leave out of their message.

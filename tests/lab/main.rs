@@ -1,6 +1,6 @@
 //! A site of real hosts: network namespaces with their own addresses, a shaped WAN, a shaped LAN.
 //!
-//! Each test is a scenario of `scenarios.py` or `rough.py`, which builds the lab, plays, and checks
+//! Each test is a scenario of `scenarios.py`, `rough.py` or `yielding.py`, which builds the lab, plays, and checks
 //! what clients got, what the router counted and what the ledger says. They need root, `iproute2`,
 //! `curl` and Python; without, each says by name that it was skipped. `BRANCHLINE_LAB=required` makes that a
 //! failure.
@@ -142,6 +142,21 @@ fn the_leads_disk_fills() {
 #[test]
 fn four_leads_keep_to_one_wan_limit() {
     rough("wan_budget", "24000000");
+}
+
+#[test]
+fn a_background_flight_uses_an_idle_wan() {
+    play("yielding.py", "alone", &[]);
+}
+
+#[test]
+fn a_background_flight_gives_way_to_a_download() {
+    play("yielding.py", "one", &[]);
+}
+
+#[test]
+fn a_lead_that_gives_way_keeps_its_flight() {
+    play("yielding.py", "followers", &["--seconds", "15"]);
 }
 
 #[test]

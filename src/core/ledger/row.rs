@@ -34,11 +34,13 @@ pub enum WanReason {
     Partition,
     /// The site's sums, sent to a monitoring system.
     Push,
+    /// How long packets wait before the link, measured so that the background can give way.
+    Probe,
 }
 
 impl WanReason {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Cold,
         Self::Upgrade,
         Self::Preload,
@@ -51,6 +53,7 @@ impl WanReason {
         Self::Manifest,
         Self::Partition,
         Self::Push,
+        Self::Probe,
     ];
 
     /// As it is written in JSON.
@@ -68,6 +71,7 @@ impl WanReason {
             Self::Manifest => "manifest",
             Self::Partition => "partition",
             Self::Push => "push",
+            Self::Probe => "probe",
         }
     }
 }

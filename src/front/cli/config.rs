@@ -60,6 +60,9 @@ pub(super) struct Written {
     /// lowest that any node has set holds for all
     #[arg(long, env = "BRANCHLINE_WAN_LIMIT", value_name = "RATE")]
     wan_limit: Option<Rate>,
+    /// Give way to other traffic on the WAN with what nobody waits for [default: true]
+    #[arg(long, env = "BRANCHLINE_BACKGROUND_YIELD", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    background_yield: Option<bool>,
     /// The most that this node gives to its neighbours, such as 200mbit [default: no limit]
     #[arg(long, env = "BRANCHLINE_UPLOAD_LIMIT", value_name = "RATE")]
     upload_limit: Option<Rate>,
@@ -175,6 +178,7 @@ impl Written {
             peer: if self.peer.is_empty() { file.peer } else { self.peer },
             no_mdns: self.no_mdns.or(file.no_mdns),
             wan_limit: self.wan_limit.or(file.wan_limit),
+            background_yield: self.background_yield.or(file.background_yield),
             upload_limit: self.upload_limit.or(file.upload_limit),
             upload_slots: self.upload_slots.or(file.upload_slots),
             cache_size: self.cache_size.or(file.cache_size),
@@ -230,6 +234,7 @@ impl Written {
                 peers: self.peer,
                 mdns: !self.no_mdns.unwrap_or(false),
                 wan_limit: self.wan_limit,
+                background_yield: self.background_yield.unwrap_or(true),
                 upload_limit: self.upload_limit,
                 upload_slots: self.upload_slots.map_or(32, usize::from).max(1),
                 cache_size: self.cache_size.unwrap_or(default_cache_size(role)),

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::Output;
 use super::client::Target;
-use crate::core::bitrate::Size;
+use crate::core::bitrate::{Rate, Size};
 use crate::core::lapse::Lapse;
 use crate::node::{Role, report};
 
@@ -65,6 +65,7 @@ impl Status {
             row("origin", origin(&status)),
             row("catalog", catalog),
             row("store", store),
+            row("background", background(&status.yielding)),
             row("running", format!("{} s, version {}", status.uptime_s, status.version)),
         ];
         for kept in &status.keeping {
@@ -97,6 +98,28 @@ fn origin(status: &report::Status) -> String {
     });
     let from = if outage.reached_by.is_some() { " from this node" } else { "" };
     format!("{}: out of reach{from}{since}: {}", status.origin, outage.what_works())
+}
+
+/// How what nobody waits for shares the WAN with others.
+fn background(it: &report::YieldingStatus) -> String {
+    let state = match it.state.as_str() {
+        "off" | "unable" => return format!("does not give way: {}", it.why),
+        "gives_way" => "gives way",
+        state => state,
+    };
+    let mut said = format!("{state}: {}", it.why);
+    if let (Some(queueing), Some(rate)) = (it.queueing_ms, it.rate) {
+        let (rate, best) = (Rate(rate), Rate(it.best));
+        said += &format!(
+            "; packets wait {queueing:.0} ms ({:.0} ms is aimed at), at most {rate} of {best}",
+            it.target_ms
+        );
+    }
+    if it.held_back_s >= 1.0 {
+        let (held_back, active, left) = (it.held_back_s, it.active_s, Size(it.left));
+        said += &format!("; gave way {held_back:.0} s of {active:.0} s, {left} left to others");
+    }
+    said
 }
 
 /// The role, and how readily this node leads.

@@ -140,6 +140,7 @@ impl Node {
         let mut families = vec![build, self.about()];
         families.extend(traffic("", &self.books().booked()));
         families.extend(self.now_at());
+        families.extend(self.giving_way());
         families.extend(self.store_and_catalog());
         families.extend(self.state_of_books());
         families
@@ -171,6 +172,28 @@ impl Node {
             gauge("weight", "Its weight when a lead is chosen.", inner.standing.effective_weight().into()),
             gauge("upload_slots", "Answers that members may get at a time.", inner.uploads.slots() as u64),
             gauge("upload_slots_used", "Answers to members under way.", inner.uploads.used() as u64),
+        ]
+    }
+
+    /// How the background gives way to others on the WAN.
+    fn giving_way(&self) -> Vec<Family> {
+        let it = self.yielding_status();
+        let queueing = it.queueing_ms.map(|ms| (ms * 1e3) as u64);
+        let held_back = "How long the background gave way to others on the WAN.";
+        vec![
+            Family::known("background_queueing_microseconds", "Wait before the link, as measured.", queueing),
+            Family::known(
+                "background_rate_bytes_per_second",
+                "What the background may take a second.",
+                it.rate,
+            ),
+            Family::one(Kind::Counter, "background_held_back_seconds", held_back, it.held_back_s as u64),
+            Family::one(
+                Kind::Counter,
+                "background_left_bytes",
+                "What it left to others in that time.",
+                it.left,
+            ),
         ]
     }
 

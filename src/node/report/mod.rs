@@ -10,6 +10,7 @@ mod kept;
 mod outage;
 mod savings;
 mod site;
+mod yielding;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,7 @@ pub use kept::Kept;
 pub use outage::Outage;
 pub use savings::{About, By, Grouping, NodeGap, Saved, Savings, SavingsRow, Scope};
 pub use site::{Coverage, HeldPackage, Site, SiteNode};
+pub use yielding::YieldingStatus;
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,6 +72,8 @@ pub struct Status {
     pub store: StoreStatus,
     /// What members get from this node.
     pub uploads: UploadStatus,
+    /// How its background gives way to others on the WAN.
+    pub yielding: YieldingStatus,
     /// Flights under way.
     pub flights: Vec<Flight>,
     /// What was ordered to be kept, and how far it is.
@@ -187,6 +191,7 @@ impl Node {
             catalog: self.catalog_status(),
             store: self.store_status(),
             uploads: self.upload_status(),
+            yielding: self.yielding_status(),
             flights: self.flights(),
             keeping: self.kept(),
             troubles: self.order_troubles(),

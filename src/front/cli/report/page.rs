@@ -298,6 +298,7 @@ fn why(reason: &str) -> &'static str {
         "manifest" => "lists of what packages are made of",
         "partition" => "another machine, out of reach, pulled it too",
         "push" => "the site's sums, sent to a monitoring system",
+        "probe" => "measured how busy the link is, so that the background gives way",
         _ => "",
     }
 }

@@ -16,6 +16,7 @@ const REASONS = {
   revalidate: "checks whether the catalog is current",
   manifest: "chunk lists",
   partition: "another lead, out of reach, pulled it too",
+  probe: "measured how busy the link is",
 };
 
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
