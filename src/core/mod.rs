@@ -21,4 +21,5 @@ pub mod pace;
 pub mod pack;
 pub mod rank;
 pub mod swarm;
+pub mod window;
 pub mod wire;

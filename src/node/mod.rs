@@ -13,6 +13,7 @@ mod dealings;
 mod driver;
 pub mod errands;
 pub mod figures;
+mod hurry;
 mod inline;
 mod keeping;
 mod live;
@@ -27,8 +28,10 @@ mod retired;
 mod serve;
 mod standing;
 mod throttle;
+mod toll;
 mod uploads;
 mod wan;
+pub mod windows;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -141,6 +144,7 @@ struct Inner {
     live: Arc<Live>,
     uploads: Arc<Uploads>,
     allowance: Arc<Allowance>,
+    windows: Arc<windows::Windows>,
     standing: Arc<Standing>,
     dealings: dealings::Ledger,
     surveys: neighbours::Surveys,
@@ -231,6 +235,7 @@ impl Node {
                 live: Arc::default(),
                 uploads: Arc::new(Uploads::new(config.upload_slots, config.upload_limit)),
                 allowance: Arc::default(),
+                windows: Arc::default(),
                 standing,
                 dealings: dealings::Ledger::default(),
                 surveys: neighbours::Surveys::default(),
@@ -252,6 +257,7 @@ impl Node {
         node.keep(tokio::spawn(keep_store(node.inner.store.clone())));
         node.keep(tokio::spawn(standing::keep(node.clone())));
         node.keep(tokio::spawn(keeping::keep(node.clone())));
+        node.keep(tokio::spawn(windows::keep(node.clone())));
         if let Some(push) = node.inner.config.push.clone() {
             node.keep(tokio::spawn(push::keep(node.clone(), push)));
         }

@@ -52,6 +52,8 @@ pub struct Carried {
     /// Payload that is on its way to it, as its rate and its round trip let one guess: what would
     /// still cross the WAN if this process were killed now. 0 when the connection has ended.
     pub flying: u64,
+    /// Bytes that have crossed, headers of TCP and IP included, also those that wait to be read.
+    pub crossed: u64,
 }
 
 /// Who is told what connections carry, as they carry it. Must not wait.
@@ -110,6 +112,8 @@ pub(super) struct Metered {
     read: u64,
     /// Of it, what the sink was told.
     told: u64,
+    /// Payload that had come when the sink was told, read or not.
+    arrived: u64,
     /// What the system had counted when the sink was told.
     before: TcpInfo,
     ip_header: u64,
@@ -131,6 +135,7 @@ impl Metered {
             window: 0,
             read: 0,
             told: 0,
+            arrived: 0,
             before: TcpInfo::default(),
             ip_header,
             rated: (0, Instant::now()),
@@ -180,8 +185,10 @@ impl Metered {
             );
         }
         let flying = if end { 0 } else { flying };
-        self.meter.carried(Carried { connection: self.number, wire, flying });
-        (self.told, self.before) = (came, now);
+        let arrived = came.max(now.received);
+        let crossed = arrived.saturating_sub(self.arrived) + estimated + wire.headers;
+        self.meter.carried(Carried { connection: self.number, wire, flying, crossed });
+        (self.told, self.arrived, self.before) = (came, arrived, now);
     }
 
     /// Payload that is on its way, if an answer is not read to its end. When the connection has been
