@@ -1,7 +1,7 @@
 //! This node's part in the site's WAN limit: what it uses, what it could use, and what it may.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -43,6 +43,8 @@ pub(super) struct Allowance {
     background: Kind,
     /// Somebody has begun to pull, or the site goes by another schedule.
     begun: Notify,
+    /// The site's limit and the node that shares it out, for people.
+    known: Mutex<(Option<u64>, Option<NodeId>)>,
 }
 
 /// Something that pulls; dropped when it has ended.
@@ -77,6 +79,21 @@ impl Allowance {
     /// Waits until somebody begins to pull, or something changes.
     pub(super) async fn begun(&self) {
         self.begun.notified().await;
+    }
+
+    /// The lowest limit that any node has set, in bytes per second.
+    pub(super) fn limit(&self) -> Option<u64> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The node that shares it out.
+    pub(super) fn holder(&self) -> Option<NodeId> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    /// Bytes that this node has pulled over the WAN since its start.
+    pub(super) fn crossed(&self) -> u64 {
+        Urgency::ALL.iter().map(|&urgency| self.kind(urgency).throttle.passed()).sum()
     }
 
     fn set(&self, rates: Option<Rates>) {
@@ -188,7 +205,10 @@ impl Keeper {
     }
 
     fn tell_windows(&self) {
-        self.windows.go_by(self.budget.rule(), self.budget.holder() == self.net.me());
+        let holder = self.budget.holder();
+        self.windows.go_by(self.budget.rule(), holder == self.net.me());
+        let mut known = self.allowance.known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = (self.budget.limit(), Some(holder));
     }
 
     /// What could be used: all, by who has had to wait; else somewhat more than what is used.

@@ -17,6 +17,7 @@ mod hurry;
 mod inline;
 mod keeping;
 mod live;
+mod month;
 mod neighbours;
 pub mod orders;
 mod peers;
@@ -258,6 +259,7 @@ impl Node {
         node.keep(tokio::spawn(standing::keep(node.clone())));
         node.keep(tokio::spawn(keeping::keep(node.clone())));
         node.keep(tokio::spawn(windows::keep(node.clone())));
+        node.keep(tokio::spawn(month::keep(node.clone())));
         if let Some(push) = node.inner.config.push.clone() {
             node.keep(tokio::spawn(push::keep(node.clone(), push)));
         }

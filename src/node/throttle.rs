@@ -19,6 +19,8 @@ pub(super) struct Throttle {
     limits: AtomicU64,
     closed: AtomicBool,
     passed: AtomicU64,
+    /// Since the start.
+    all: AtomicU64,
     waited: AtomicBool,
 }
 
@@ -81,6 +83,7 @@ impl Throttle {
     /// Accounts for bytes that came; they are to be waited for with [`Throttle::holds_back`].
     pub(super) fn take(&self, bytes: u64) -> Option<Owed> {
         self.passed.fetch_add(bytes, Ordering::Relaxed);
+        self.all.fetch_add(bytes, Ordering::Relaxed);
         let mut pace = self.pace();
         let limit = self.limits.load(Ordering::Relaxed);
         pace.as_mut().map(|pace| Owed { limit, taken: pace.take(Instant::now(), bytes) })
@@ -100,6 +103,11 @@ impl Throttle {
         self.waited.store(true, Ordering::Relaxed);
         tokio::time::sleep(wait.min(LOOK)).await;
         true
+    }
+
+    /// Bytes that have passed since the start.
+    pub(super) fn passed(&self) -> u64 {
+        self.all.load(Ordering::Relaxed)
     }
 
     /// Lets bytes pass, and waits until more may.

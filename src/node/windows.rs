@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Node;
+use super::month::Used;
 use crate::core::budget::{Caps, Rule, UNLIMITED};
 use crate::core::flight::Urgency;
 use crate::core::orders::{Orders, WanSchedule, Whole};
@@ -32,8 +33,8 @@ struct State {
     schedule: Option<Arc<Schedule>>,
     unreadable: Option<String>,
     hold: Option<Hold>,
-    /// As this node has added up itself.
-    month_used: Option<u64>,
+    /// What the month has used, as this node has added up itself.
+    added_up: Option<Used>,
     /// By the word of the holder.
     goes_by: Rule,
     is_holder: bool,
@@ -50,12 +51,9 @@ pub struct Closed {
 
 impl State {
     fn plan(&self) -> Plan<'_> {
-        let month_used = if self.is_holder { self.month_used } else { self.goes_by.month_used };
-        Plan {
-            schedule: self.schedule.as_deref(),
-            hold: self.hold,
-            month_used: month_used.or(self.month_used),
-        }
+        let (own, heard) = (self.added_up.map(|used| used.bytes), self.goes_by.month_used);
+        let month_used = if self.is_holder { own.or(heard) } else { heard };
+        Plan { schedule: self.schedule.as_deref(), hold: self.hold, month_used }
     }
 }
 
@@ -76,7 +74,7 @@ impl Windows {
             Err(error) => (None, Some(error.to_string())),
         };
         if state.schedule.as_deref() != schedule.as_ref() {
-            state.month_used = None;
+            (state.added_up, state.goes_by.month_used) = (None, None);
             state.schedule = schedule.map(Arc::new);
         }
         state.unreadable = unreadable;
@@ -96,11 +94,6 @@ impl Windows {
     /// What holds at an instant by this node's clock.
     pub(super) fn holds(&self, now: Timestamp) -> Option<Holds> {
         self.state().plan().at(now)
-    }
-
-    /// When what is closed now opens by itself.
-    pub(super) fn opens(&self, now: Timestamp, background: bool) -> Option<Timestamp> {
-        self.state().plan().opens(now, background)
     }
 
     /// What the budget has to know, and how soon it is to ask again.
@@ -136,9 +129,14 @@ impl Windows {
         self.state().plan().month_used
     }
 
+    /// The same, as this node has added up itself.
+    pub(super) fn added_up(&self) -> Option<Used> {
+        self.state().added_up
+    }
+
     /// Takes note of what the site has used of its month.
-    pub(super) fn set_month_used(&self, used: u64) {
-        self.state().month_used = Some(used);
+    pub(super) fn set_added_up(&self, used: Used) {
+        self.state().added_up = Some(used);
     }
 
     /// What a client is told for whom the WAN is closed; `None` if it is open.

@@ -65,6 +65,7 @@ impl Status {
             row("origin", origin(&status)),
             row("catalog", catalog),
             row("store", store),
+            row("wan", status.wan.text.clone()),
             row("running", format!("{} s, version {}", status.uptime_s, status.version)),
         ];
         for kept in &status.keeping {

@@ -10,6 +10,8 @@ mod kept;
 mod outage;
 mod savings;
 mod site;
+mod wan;
+mod wan_health;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +32,7 @@ pub use kept::Kept;
 pub use outage::Outage;
 pub use savings::{About, By, Grouping, NodeGap, Saved, Savings, SavingsRow, Scope};
 pub use site::{Coverage, HeldPackage, Site, SiteNode};
+pub use wan::{Wan, WanMonth, WanOrder};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,6 +71,9 @@ pub struct Status {
     pub catalog: CatalogStatus,
     /// The store.
     pub store: StoreStatus,
+    /// What the site may take from the WAN.
+    #[serde(default)]
+    pub wan: Wan,
     /// What members get from this node.
     pub uploads: UploadStatus,
     /// Flights under way.
@@ -186,6 +192,7 @@ impl Node {
             outage: self.outage().await,
             catalog: self.catalog_status(),
             store: self.store_status(),
+            wan: self.wan(),
             uploads: self.upload_status(),
             flights: self.flights(),
             keeping: self.kept(),
