@@ -18,9 +18,13 @@ use crate::net::{Hello, Net};
 /// What is used may grow by this part before its next measurement, and by so many bytes a second.
 const GROWTH: u64 = 4;
 const START: u64 = 64 << 10;
-/// What the system may read ahead, as the time that it takes at the node's share: longer than a round
-/// trip, or the share could not be used.
-const AHEAD: Duration = Duration::from_millis(250);
+/// What the system may read ahead, as the time that it takes at the node's share: two round trips and
+/// this, or the share could not be used; and not much more, since it crosses at once when a run begins.
+const AHEAD: Duration = Duration::from_millis(50);
+/// While the round trip is not known, and at least and at most.
+const AHEAD_UNKNOWN: Duration = Duration::from_millis(250);
+const LEAST_AHEAD: Duration = Duration::from_millis(100);
+const MOST_AHEAD: Duration = Duration::from_secs(1);
 const LEAST_WINDOW: usize = 16 << 10;
 const MOST_WINDOW: usize = 4 << 20;
 /// Shorter times say little about a rate.
@@ -115,11 +119,16 @@ impl Pulling {
         changed
     }
 
-    /// How far one of these may be read ahead, in bytes; 0: as far as the system likes.
-    pub(super) fn window(&self) -> usize {
+    /// How far one of these may be read ahead, in bytes, over a WAN of this round trip (zero if it is not
+    /// known); 0: as far as the system likes.
+    pub(super) fn window(&self, round_trip: Duration) -> usize {
+        let time = match round_trip {
+            Duration::ZERO => AHEAD_UNKNOWN,
+            known => (2 * known + AHEAD).clamp(LEAST_AHEAD, MOST_AHEAD),
+        };
         let kind = self.allowance.kind(self.urgency);
         let pulling = kind.pulling.load(Ordering::Relaxed).max(1) as f64;
-        let ahead = |rate: f64| (rate * AHEAD.as_secs_f64() / pulling) as usize;
+        let ahead = |rate: f64| (rate * time.as_secs_f64() / pulling) as usize;
         kind.throttle.rate().map_or(0, |rate| ahead(rate).clamp(LEAST_WINDOW, MOST_WINDOW))
     }
 

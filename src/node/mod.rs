@@ -251,6 +251,7 @@ impl Node {
                 config,
             }),
         };
+        node.inner.windows.read(&node.orders().now());
         server.attach(&node);
         let driver = driver::Driver::new(&node, settings, origin);
         node.keep(tokio::spawn(driver.run(queue, events)));

@@ -49,7 +49,7 @@ impl WanFlight {
         let toll = Arc::new(Toll::default());
         let counted = toll.clone();
         let sink = move |carried: Carried| {
-            counted.crossed(carried.crossed);
+            counted.crossed(carried.crossed, carried.round_trip);
             books.carried(&booked, *why.lock().unwrap_or_else(PoisonError::into_inner), carried);
         };
         Ok(Self { origin: origin.metered(Arc::new(sink))?, label, reason, hurry, toll, upgrade: false })
@@ -177,7 +177,7 @@ async fn pull_run(node: &Node, wan: &WanFlight, blob: &Arc<dyn Blob>, run: &Run)
     let range = first.pack_offset..last.pack_range().end;
     let mut news = News { node, blob: run.blob, told: Instant::now(), bytes: 0 };
     let mut pulling = opened(node, wan, &mut news).await;
-    wan.origin.meter().keep_window(pulling.window());
+    wan.origin.meter().keep_window(pulling.window(wan.toll.round_trip()));
     wan.is_for(run.reason);
     let mut stream =
         wan.origin.stream(&format!("packs/{pack}"), range).await.map_err(|error| failed(&error))?;
@@ -191,7 +191,7 @@ async fn pull_run(node: &Node, wan: &WanFlight, blob: &Arc<dyn Blob>, run: &Run)
             news.came(piece.len() as u64).await;
             buffer.extend_from_slice(&piece);
             pulling.is_for(wan.urgency());
-            wan.origin.meter().keep_window(pulling.window());
+            wan.origin.meter().keep_window(pulling.window(wan.toll.round_trip()));
             let mut owed = pulling.throttle().take(wan.owes(piece.len() as u64));
             while pulling.throttle().holds_back(owed).await {
                 news.held_back().await;

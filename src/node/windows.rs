@@ -63,7 +63,7 @@ impl Windows {
     }
 
     /// Takes over what admins have ordered.
-    fn read(&self, orders: &Orders) {
+    pub(super) fn read(&self, orders: &Orders) {
         let written: Option<WanSchedule> = orders.get(&Whole);
         let read = written.map(|written| written.toml.parse::<Schedule>()).transpose();
         let hold: Option<Hold> = orders.get(&Whole);

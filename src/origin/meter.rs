@@ -22,6 +22,8 @@ const UNBOUNDED: usize = 4 << 20;
 /// Bytes are told of after so many, and whenever no more are there to be read: a process that is
 /// killed takes no more than this with it.
 const OFTEN: u64 = 64 << 10;
+/// The same where a limit has to be kept: what crosses ahead is to be known soon.
+const OFTEN_LIMITED: u64 = 16 << 10;
 /// Headers of IP, in bytes.
 const IPV4: u64 = 20;
 const IPV6: u64 = 40;
@@ -54,6 +56,8 @@ pub struct Carried {
     pub flying: u64,
     /// Bytes that have crossed, headers of TCP and IP included, also those that wait to be read.
     pub crossed: u64,
+    /// The connection's round trip; zero if it is not known.
+    pub round_trip: Duration,
 }
 
 /// Who is told what connections carry, as they carry it. Must not wait.
@@ -187,7 +191,8 @@ impl Metered {
         let flying = if end { 0 } else { flying };
         let arrived = came.max(now.received);
         let crossed = arrived.saturating_sub(self.arrived) + estimated + wire.headers;
-        self.meter.carried(Carried { connection: self.number, wire, flying, crossed });
+        let round_trip = Duration::from_micros(now.sent_round_trip_us);
+        self.meter.carried(Carried { connection: self.number, wire, flying, crossed, round_trip });
         (self.told, self.arrived, self.before) = (came, arrived, now);
     }
 
@@ -222,7 +227,8 @@ impl AsyncRead for Metered {
         let result = Pin::new(&mut this.inner).poll_read(cx, buf);
         this.read += (buf.filled().len() - before) as u64;
         let untold = this.read - this.told;
-        if untold >= OFTEN || (untold > 0 && result.is_pending()) {
+        let often = if this.window == 0 { OFTEN } else { OFTEN_LIMITED };
+        if untold >= often || (untold > 0 && result.is_pending()) {
             this.tell(false);
         }
         result

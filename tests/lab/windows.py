@@ -46,7 +46,8 @@ def hour(site, limits):
     """Waits for a change of the hour that the schedule says; the flight is under way by then."""
     at = hour.at
     time.sleep(max(0, at.timestamp() - time.time()))
-    limits.append((time.monotonic() - (time.time() - at.timestamp()), SLOW))
+    change = time.monotonic() - (time.time() - at.timestamp())
+    limits.change(change, change, SLOW)
     time.sleep(16)
 
 
@@ -61,11 +62,12 @@ def prepare_hour(site):
 
 def another(site, limits):
     time.sleep(14)
-    schedule(site, outside("8mbit"))
-    limits.append((time.monotonic(), SLOW))
-    time.sleep(15)
-    schedule(site, outside("20mbit"))
-    limits.append((time.monotonic(), FAST))
+    for rate, text in ((SLOW, "8mbit"), (FAST, "20mbit")):
+        begun = time.monotonic()
+        schedule(site, outside(text))
+        limits.change(begun, time.monotonic(), rate)
+        print(f"     the order took {time.monotonic() - begun:.2f} s", flush=True)
+        time.sleep(15 if rate == SLOW else 0)
     time.sleep(12)
 
 
@@ -84,8 +86,21 @@ def steady(site, limits):
 PLAYS = {"steady": (None, steady), "hour": (prepare_hour, hour), "schedule": (None, another), "lead": (None, lead)}
 
 
+class Limits:
+    """What is allowed when: at most and at least, since an order takes effect while it is being given."""
+
+    def __init__(self, at, rate):
+        self.most, self.least, self.rate = [(at, rate)], [(at, rate)], rate
+
+    def change(self, begun, done, rate):
+        rises = rate > self.rate
+        self.most.append((begun if rises else done, rate))
+        self.least.append((done if rises else begun, rate))
+        self.rate = rate
+
+
 def allowed(limits, start, end):
-    """What the schedule allows between two instants, in bytes."""
+    """What may cross between two instants, in bytes."""
     total = 0.0
     for (at, rate), after in zip(limits, [*limits[1:], (end, 0)]):
         total += rate * max(0.0, min(end, after[0]) - max(start, at))
@@ -101,8 +116,9 @@ def worst(samples, limits, start, end):
         if until >= len(samples) or times[until] > end:
             break
         crossed = samples[until][1] - samples[index][1]
-        parts.append((crossed / allowed(limits, times[index], times[until]), times[index] - start))
-    return max(parts), min(parts)
+        part = lambda limit: (crossed / allowed(limit, times[index], times[until]), times[index] - start)
+        parts.append((part(limits.most), part(limits.least)))
+    return max(part for part, _ in parts), min(part for _, part in parts)
 
 
 def play(name, flights):
@@ -123,11 +139,12 @@ def play(name, flights):
 
         def watch():
             while not over.wait(0.1):
-                samples.append((time.monotonic(), lab.wan()[1][0]))
+                asked, bytes = time.monotonic(), lab.nic("core", "wan1")[1]
+                samples.append(((asked + time.monotonic()) / 2, bytes))
 
         watching = threading.Thread(target=watch)
         began = time.monotonic()
-        limits = [(began - 60, FAST)]
+        limits = Limits(began - 60, FAST)
         watching.start()
         for n, _ in enumerate(files):
             for host in site.hosts[n:n + 2]:
@@ -138,7 +155,7 @@ def play(name, flights):
         (most, when_most), (least, when_least) = worst(samples, limits, began + LEAD_IN, ended - LEAD_OUT)
         first = [at for at in samples if at[0] <= began + 3]
         print(f"     {name}, {flights} flight(s): most {most:.4f} (from {when_most:.1f} s), least {least:.4f} "
-              f"(from {when_least:.1f} s); first 3 s {first[-1][1] / allowed(limits, began, first[-1][0]):.3f}",
+              f"(from {when_least:.1f} s); first 3 s {(first[-1][1] - samples[0][1]) / allowed(limits.most, began, first[-1][0]):.3f}",
               flush=True)
         if ASKED.trace:
             for (a, b), (c, d) in zip(samples[::10], samples[10::10]):

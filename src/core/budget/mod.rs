@@ -49,8 +49,10 @@ pub struct Budget {
     members: BTreeMap<NodeId, Member>,
     /// By this node's clock.
     own_rule: Rule,
-    /// As the holder has told.
-    heard_rule: Option<Rule>,
+    /// As members have told when they were the holder: one may be so before this node knows.
+    heard_rules: BTreeMap<NodeId, Rule>,
+    /// What was last made of them.
+    keeps: Option<Caps>,
     holder: NodeId,
     /// Since when this node is the holder.
     since: Instant,
@@ -70,7 +72,8 @@ impl Budget {
             mine: Member { limit, may_hold: true },
             members: BTreeMap::new(),
             own_rule: Rule::default(),
-            heard_rule: None,
+            heard_rules: BTreeMap::new(),
+            keeps: None,
             holder: me,
             since: now,
             askers: BTreeMap::new(),
@@ -93,7 +96,8 @@ impl Budget {
 
     /// What the site goes by: as the holder says, if it is known.
     pub fn rule(&self) -> Rule {
-        if self.holder == self.me { self.own_rule } else { self.heard_rule.unwrap_or(self.own_rule) }
+        let heard = self.heard_rules.get(&self.holder).filter(|_| self.holder != self.me);
+        heard.copied().unwrap_or(self.own_rule)
     }
 
     /// Whether there is anything to keep to.
@@ -159,6 +163,7 @@ impl Budget {
         let before = self.limit();
         self.members.remove(&node);
         self.askers.remove(&node);
+        self.heard_rules.remove(&node);
         self.look_for_holder(now, before);
     }
 
@@ -183,10 +188,9 @@ impl Budget {
                 self.on_ask(now, from, demand, share);
             }
             Word::Grant(share) if from == self.holder && self.is_bound() => self.keep(now, share),
-            Word::Rule(rule) if from == self.holder => {
-                let (bound, before) = (self.is_bound(), self.rule());
-                self.heard_rule = Some(rule);
-                self.go_by_rule(now, bound, before);
+            Word::Rule(rule) if self.members.contains_key(&from) => {
+                self.heard_rules.insert(from, rule);
+                self.go_by_rule(now);
             }
             _ => {}
         }
@@ -215,20 +219,24 @@ impl Budget {
         if rule == self.own_rule {
             return;
         }
-        let (bound, before) = (self.is_bound(), self.rule());
         self.own_rule = rule;
         self.tell_rule();
-        self.go_by_rule(now, bound, before);
+        self.go_by_rule(now);
     }
 
     // ---- moving on -------------------------------------------------------------------
 
     /// The rule may be another one: that holds at once, for what is under way too.
-    fn go_by_rule(&mut self, now: Instant, was_bound: bool, before: Rule) {
-        if self.is_bound() != was_bound {
+    fn go_by_rule(&mut self, now: Instant) {
+        let caps = self.rule().caps;
+        let before = std::mem::replace(&mut self.keeps, caps);
+        if before == caps {
+            return;
+        }
+        if self.limit().is_none() && before.is_some() != caps.is_some() {
             self.start_alone(now);
             self.tick(now);
-        } else if self.is_bound() && self.rule().caps != before.caps {
+        } else {
             if let Some(share) = self.share {
                 let within = share.each(|urgency, part| part.min(self.most(urgency)));
                 self.set(within);
@@ -250,21 +258,15 @@ impl Budget {
         let weight = |member: &Member| u32::from(member.may_hold);
         let all = self.members.iter().map(|(node, member)| (*node, weight(member)));
         let ranked = rank::rank(KEY, all.chain([(self.me, weight(&self.mine))]));
-        let (bound, before) = (self.is_bound(), self.rule());
         let another = ranked[0] != self.holder;
         if another {
             self.holder = ranked[0];
-            self.heard_rule = None;
             self.since = now;
             self.askers.clear();
             self.asked = None;
+            self.tell_rule();
         }
-        if another {
-            if self.own_rule != Rule::default() {
-                self.tell_rule();
-            }
-            self.go_by_rule(now, bound, before);
-        }
+        self.go_by_rule(now);
         if self.limit() != limit_before {
             self.start_alone(now);
         }

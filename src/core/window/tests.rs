@@ -56,6 +56,14 @@ fn a_week_of_an_office() {
 }
 
 #[test]
+fn the_sample_is_a_schedule() {
+    let schedule = read(include_str!("../../../deploy/wan-schedule.toml"));
+    assert_eq!((schedule.windows().len(), schedule.zone_name()), (2, "Europe/Lisbon"));
+    assert_eq!(schedule.outside().background, Cap::Rate(Rate(6_250_000)));
+    assert_eq!(schedule.month().map(|month| month.then), Some(Then::Background));
+}
+
+#[test]
 fn what_cannot_hold_is_refused_by_name() {
     let with = |more: &str| refused(&format!("zone = 'Europe/Lisbon'\n{more}"));
     let window = |name: &str, days: &str, hours: &str, rule: &str| {

@@ -25,7 +25,8 @@ pub(super) fn minute_of(time: DateTime) -> u32 {
 pub(super) fn spans(day: u32, start: u32, minutes: u32) -> Vec<Span> {
     let start = day * DAY + start;
     let end = start + minutes;
-    if end <= WEEK { vec![start..end] } else { vec![start..WEEK, 0..end - WEEK] }
+    let spans = [start..end.min(WEEK), 0..end.saturating_sub(WEEK)];
+    spans.into_iter().filter(|span| !span.is_empty()).collect()
 }
 
 /// The first span that both have.

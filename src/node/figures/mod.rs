@@ -203,11 +203,15 @@ impl Node {
         let month = wan.month.as_ref();
         vec![
             known(
-                "wan_allowed_bytes",
-                "What the site may take from the WAN in a second, 0 if closed.",
+                "wan_allowed_bytes_per_second",
+                "What the site may take from the WAN, 0 if closed.",
                 foreground,
             ),
-            known("wan_allowed_background_bytes", "Of it, what the background may.", wan.background),
+            known(
+                "wan_allowed_background_bytes_per_second",
+                "Of it, what the background may.",
+                wan.background,
+            ),
             known(
                 "wan_month_used_bytes",
                 "What has crossed in the site's month.",
