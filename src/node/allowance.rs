@@ -23,7 +23,7 @@ const START: u64 = 64 << 10;
 const AHEAD: Duration = Duration::from_millis(50);
 /// While the round trip is not known, and at least and at most.
 const AHEAD_UNKNOWN: Duration = Duration::from_millis(250);
-const LEAST_AHEAD: Duration = Duration::from_millis(100);
+const LEAST_AHEAD: Duration = Duration::from_millis(150);
 const MOST_AHEAD: Duration = Duration::from_secs(1);
 const LEAST_WINDOW: usize = 16 << 10;
 const MOST_WINDOW: usize = 4 << 20;

@@ -281,11 +281,11 @@ impl Budget {
             return self.acts.push_back(Act::Keep(None));
         }
         self.good_until = now + TERM;
-        let total = self.bounds().total;
-        let part = if self.members.is_empty() { total } else { total / SOLITARY };
-        let little = part / BACKGROUND;
-        let share = Rates { urgent: little, foreground: part - 2 * little, background: little };
-        let within = share.each(|urgency, part| part.min(self.most(urgency)));
+        let parts = if self.members.is_empty() { 1 } else { SOLITARY };
+        let all = self.bounds().total / parts;
+        let little = all / BACKGROUND;
+        let share = Rates { urgent: little, foreground: all - 2 * little, background: little };
+        let within = share.each(|urgency, part| part.min(self.most(urgency) / parts));
         self.set(within);
     }
 

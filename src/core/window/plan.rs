@@ -153,7 +153,17 @@ impl Holds {
         format!("{} {}", at.to_zoned(self.zone.clone()).strftime(form), self.zone_name)
     }
 
-    /// Why it is as it is, in words.
+    /// What decides at the moment, in words.
+    pub fn reason(&self) -> String {
+        match (self.hold, &self.window) {
+            (Some(_), _) => "by an admin's order".to_owned(),
+            _ if self.month_over => "the month's bytes are used up".to_owned(),
+            (_, Some(window)) => format!("window \"{window}\""),
+            (_, None) => "outside of all windows".to_owned(),
+        }
+    }
+
+    /// Why one kind is as it is, in words.
     pub fn why(&self, background: bool) -> String {
         match (self.hold, &self.window) {
             (Some(Hold { kind: Kind::Closed, .. }), _) => "by an admin's order".to_owned(),

@@ -148,6 +148,10 @@ fn orders_and_the_month_stand_over_the_schedule() {
     let open = Plan { hold: hold(Kind::OpenForeground), ..plan }.at(now).expect("held");
     assert_eq!((open.rule.foreground, open.rule.background), (Cap::Unlimited, Cap::Closed));
     assert_eq!(open.until, Some(at("2026-07-06T19:00:00Z")));
+    assert_eq!(
+        (open.reason(), open.why(true)),
+        ("by an admin's order".into(), "outside of all windows".into())
+    );
     assert_eq!(Plan { hold: hold(Kind::OpenAll), ..plan }.at(now).expect("held").rule, Rule::OPEN);
     assert_eq!(
         Plan { hold: hold(Kind::OpenAll), ..plan }.at(at("2026-07-06T19:00:00Z")),

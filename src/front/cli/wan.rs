@@ -154,7 +154,7 @@ fn meaning(schedule: &Schedule, now: Timestamp) -> String {
     for which in ["now", "next", "then"] {
         let Some(holds) = plan.at(at) else { break };
         let when = if at == now { String::new() } else { format!("from {}: ", holds.clock(now, at)) };
-        rows.push(vec![which.to_owned(), format!("{when}{} ({})", holds.rule, holds.why(false))]);
+        rows.push(vec![which.to_owned(), format!("{when}{} ({})", holds.rule, holds.reason())]);
         let Some(until) = holds.until else { break };
         at = until;
     }

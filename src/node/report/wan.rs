@@ -10,7 +10,7 @@ use crate::core::bitrate::{Rate, Size};
 use crate::core::budget::UNLIMITED;
 use crate::core::flight::Urgency;
 use crate::core::orders::{Order, WanSchedule, Whole};
-use crate::core::window::{Hold, Holds, Kind, Rule, Schedule, Then};
+use crate::core::window::{Hold, Holds, Kind, Schedule, Then};
 
 /// A rate is measured over so long.
 const MEASURE: Duration = Duration::from_millis(500);
@@ -162,8 +162,7 @@ impl Node {
 
 /// What holds and why, in words.
 fn described(holds: &Holds) -> String {
-    let rule: Rule = holds.rule;
-    format!("{rule} ({})", holds.why(rule.foreground >= holds.scheduled.foreground))
+    format!("{} ({})", holds.rule, holds.reason())
 }
 
 fn text(wan: &Wan, holds: Option<&Holds>, now: Timestamp) -> String {
