@@ -21,5 +21,6 @@ pub mod pace;
 pub mod pack;
 pub mod rank;
 pub mod swarm;
+pub mod window;
 pub mod wire;
 pub mod yielding;

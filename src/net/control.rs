@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::frame;
 use super::pulse::{self, Pulse, clock};
 use crate::core::bitrate::Rate;
-use crate::core::budget::{Rates, Word};
+use crate::core::budget::{Caps, Rates, Rule, UNLIMITED, Word};
 use crate::core::flight::Message;
 use crate::core::id::NodeId;
 use crate::core::wire::message as proto;
@@ -135,13 +135,22 @@ pub(super) fn encode_flight(message: &Message) -> Vec<u8> {
 
 pub(super) fn encode_budget(word: &Word) -> Vec<u8> {
     use proto::wan_budget::Word as Wire;
-    let rates =
-        |rates: &Rates| proto::WanRates { foreground: rates.foreground, background: rates.background };
+    let rates = |rates: &Rates| proto::WanRates {
+        foreground: rates.foreground,
+        background: rates.background,
+        urgent: rates.urgent,
+    };
     let word = match word {
         Word::Ask { demand, share } => {
             Wire::Ask(proto::WanAsk { demand: Some(rates(demand)), share: Some(rates(share)) })
         }
         Word::Grant(share) => Wire::Grant(rates(share)),
+        Word::Rule(Rule { caps, month_used }) => Wire::Rule(proto::WanRule {
+            foreground: caps.map_or(0, |caps| caps.foreground),
+            background: caps.map_or(0, |caps| caps.background),
+            bound: caps.is_some(),
+            month_used: month_used.map_or(0, |used| used.saturating_add(1)),
+        }),
     };
     let budget = proto::WanBudget { word: Some(word) };
     frame::encode(&proto::Control { body: Some(proto::control::Body::WanBudget(budget)) })
@@ -149,13 +158,22 @@ pub(super) fn encode_budget(word: &Word) -> Vec<u8> {
 
 fn understand_budget(budget: proto::WanBudget) -> Option<Word> {
     use proto::wan_budget::Word as Wire;
-    let rates = |rates: proto::WanRates| Rates { foreground: rates.foreground, background: rates.background };
+    let rates = |rates: proto::WanRates| Rates {
+        urgent: rates.urgent.min(UNLIMITED),
+        foreground: rates.foreground.min(UNLIMITED),
+        background: rates.background.min(UNLIMITED),
+    };
     Some(match budget.word? {
         Wire::Ask(ask) => Word::Ask {
             demand: rates(ask.demand.unwrap_or_default()),
             share: rates(ask.share.unwrap_or_default()),
         },
         Wire::Grant(share) => Word::Grant(rates(share)),
+        Wire::Rule(rule) => {
+            let (foreground, background) = (rule.foreground.min(UNLIMITED), rule.background.min(UNLIMITED));
+            let caps = rule.bound.then_some(Caps { foreground, background });
+            Word::Rule(Rule { caps, month_used: rule.month_used.checked_sub(1) })
+        }
     })
 }
 

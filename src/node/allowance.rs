@@ -4,32 +4,38 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::throttle::Throttle;
+use super::windows::Windows;
 use crate::core::bitrate::Rate;
-use crate::core::budget::{Act, Budget, Rates, Word};
+use crate::core::budget::{Act, Budget, Rates, UNLIMITED, Word};
+use crate::core::flight::Urgency;
 use crate::core::id::NodeId;
 use crate::core::yielding::Cap;
 use crate::net::{Hello, Net};
 
-/// Of a thousand bytes that a router counts, so many are content: the rest are Ethernet, IP and TCP
-/// headers, requests and TLS records.
-const CONTENT: u64 = 950;
 /// What is used may grow by this part before its next measurement, and by so many bytes a second.
 const GROWTH: u64 = 4;
 const START: u64 = 64 << 10;
-/// What the system may read ahead, as the time that it takes at the node's share: longer than a round
-/// trip, or the share could not be used.
-const AHEAD: Duration = Duration::from_millis(250);
+/// What the system may read ahead, as the time that it takes at the node's share: two round trips and
+/// this, or the share could not be used; and not much more, since it crosses at once when a run begins.
+const AHEAD: Duration = Duration::from_millis(50);
+/// While the round trip is not known, and at least and at most.
+const AHEAD_UNKNOWN: Duration = Duration::from_millis(250);
+const LEAST_AHEAD: Duration = Duration::from_millis(150);
+const MOST_AHEAD: Duration = Duration::from_secs(1);
 const LEAST_WINDOW: usize = 16 << 10;
 const MOST_WINDOW: usize = 4 << 20;
 /// The same of what gives way: a few packets.
 const SMALL_WINDOW: usize = 4 << 10;
 /// Shorter times say little about a rate.
 const SHORTEST: Duration = Duration::from_millis(100);
+/// A rate that no machine has is none: a share of what is unlimited.
+const BOUNDLESS: u64 = 1 << 37;
 
-/// One kind of pulling: for clients that wait, or in the background.
+/// One kind of pulling, by its urgency. Its bytes are those that a router counts.
 #[derive(Debug, Default)]
 struct Kind {
     throttle: Throttle,
@@ -39,13 +45,16 @@ struct Kind {
 /// The WAN of this node, as it is pulled over.
 #[derive(Debug, Default)]
 pub(super) struct Allowance {
+    urgent: Kind,
     foreground: Kind,
     background: Kind,
     bounds: Mutex<Bounds>,
-    /// Somebody has begun to pull.
+    /// Somebody has begun to pull, or the site goes by another schedule.
     begun: Notify,
-    /// Likewise, in the background.
+    /// Somebody has begun to pull in the background.
     begun_in_background: Notify,
+    /// The site's limit and the node that shares it out, for people.
+    known: Mutex<(Option<u64>, Option<NodeId>)>,
 }
 
 /// What bounds the background: the lower holds.
@@ -63,26 +72,35 @@ struct Bounds {
 #[derive(Debug)]
 pub(super) struct Pulling {
     allowance: Arc<Allowance>,
-    background: bool,
+    urgency: Urgency,
 }
 
 impl Allowance {
-    fn kind(&self, background: bool) -> &Kind {
-        if background { &self.background } else { &self.foreground }
+    fn kind(&self, urgency: Urgency) -> &Kind {
+        match urgency {
+            Urgency::Background => &self.background,
+            Urgency::Foreground => &self.foreground,
+            Urgency::Urgent => &self.urgent,
+        }
     }
 
     /// Enters something that pulls.
-    pub(super) fn begin(self: &Arc<Self>, background: bool) -> Pulling {
-        if self.kind(background).pulling.fetch_add(1, Ordering::Relaxed) == 0 {
+    pub(super) fn begin(self: &Arc<Self>, urgency: Urgency) -> Pulling {
+        if self.kind(urgency).pulling.fetch_add(1, Ordering::Relaxed) == 0 {
             self.begun.notify_one();
-            if background {
+            if urgency == Urgency::Background {
                 self.begun_in_background.notify_one();
             }
         }
-        Pulling { allowance: self.clone(), background }
+        Pulling { allowance: self.clone(), urgency }
     }
 
-    /// Waits until somebody begins to pull.
+    /// What the site goes by may have changed.
+    pub(super) fn look_again(&self) {
+        self.begun.notify_one();
+    }
+
+    /// Waits until somebody begins to pull, or something changes.
     pub(super) async fn begun(&self) {
         self.begun.notified().await;
     }
@@ -99,7 +117,7 @@ impl Allowance {
 
     /// What has come in the background, in bytes.
     pub(super) fn in_background(&self) -> u64 {
-        self.background.throttle.sum()
+        self.background.throttle.passed()
     }
 
     /// The background keeps to this from now on; it may be slow because of it until then.
@@ -107,9 +125,27 @@ impl Allowance {
         self.bound(|bounds| (bounds.cap, bounds.gives_way_until) = (cap, until));
     }
 
+    /// The lowest limit that any node has set, in bytes per second.
+    pub(super) fn limit(&self) -> Option<u64> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The node that shares it out.
+    pub(super) fn holder(&self) -> Option<NodeId> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    /// Bytes that this node has pulled over the WAN since its start.
+    pub(super) fn crossed(&self) -> u64 {
+        Urgency::ALL.iter().map(|&urgency| self.kind(urgency).throttle.passed()).sum()
+    }
+
     fn set(&self, rates: Option<Rates>) {
-        self.foreground.throttle.set(rates.map(|rates| Rate(rates.foreground)));
-        self.bound(|bounds| bounds.share = rates.map(|rates| rates.background));
+        let share = |urgency| rates.map(|rates| rates.of(urgency)).filter(|rate| *rate < BOUNDLESS);
+        for urgency in [Urgency::Foreground, Urgency::Urgent] {
+            self.kind(urgency).throttle.set(share(urgency).map(Rate));
+        }
+        self.bound(|bounds| bounds.share = share(Urgency::Background));
     }
 
     fn bounds(&self) -> MutexGuard<'_, Bounds> {
@@ -126,19 +162,27 @@ impl Allowance {
 
 impl Pulling {
     /// What is pulled may become urgent while it is, or stop being so.
-    pub(super) fn is_for(&mut self, background: bool) {
-        if background != self.background {
-            *self = self.allowance.begin(background);
+    /// True if it has.
+    pub(super) fn is_for(&mut self, urgency: Urgency) -> bool {
+        let changed = urgency != self.urgency;
+        if changed {
+            *self = self.allowance.begin(urgency);
         }
+        changed
     }
 
-    /// How far one of these may be read ahead, in bytes; 0: as far as the system likes.
-    pub(super) fn window(&self) -> usize {
-        let kind = self.allowance.kind(self.background);
+    /// How far one of these may be read ahead, in bytes, over a WAN of this round trip (zero if it is not
+    /// known); 0: as far as the system likes.
+    pub(super) fn window(&self, round_trip: Duration) -> usize {
+        let time = match round_trip {
+            Duration::ZERO => AHEAD_UNKNOWN,
+            known => (2 * known + AHEAD).clamp(LEAST_AHEAD, MOST_AHEAD),
+        };
+        let kind = self.allowance.kind(self.urgency);
         let pulling = kind.pulling.load(Ordering::Relaxed).max(1) as f64;
-        let ahead = |rate: f64| (rate * AHEAD.as_secs_f64() / pulling) as usize;
+        let ahead = |rate: f64| (rate * time.as_secs_f64() / pulling) as usize;
         let window = kind.throttle.rate().map_or(0, |rate| ahead(rate).clamp(LEAST_WINDOW, MOST_WINDOW));
-        match self.allowance.bounds().cap.filter(|_| self.background) {
+        match self.allowance.bounds().cap.filter(|_| self.is_background()) {
             Some(cap) => {
                 ((cap.window as f64 / pulling) as usize).clamp(SMALL_WINDOW, window.max(SMALL_WINDOW))
             }
@@ -146,27 +190,26 @@ impl Pulling {
         }
     }
 
+    fn is_background(&self) -> bool {
+        self.urgency == Urgency::Background
+    }
+
     /// Whether it is slow because it gives way to others on the link.
     pub(super) fn gives_way(&self) -> bool {
         let until = self.allowance.bounds().gives_way_until;
-        self.background && until.is_some_and(|until| Instant::now() < until)
+        self.is_background() && until.is_some_and(|until| Instant::now() < until)
     }
 
     /// What its bytes have to keep to.
     pub(super) fn throttle(&self) -> &Throttle {
-        &self.allowance.kind(self.background).throttle
+        &self.allowance.kind(self.urgency).throttle
     }
 }
 
 impl Drop for Pulling {
     fn drop(&mut self) {
-        self.allowance.kind(self.background).pulling.fetch_sub(1, Ordering::Relaxed);
+        self.allowance.kind(self.urgency).pulling.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// What `--wan-limit` allows of content, in bytes per second.
-fn content(limit: u64) -> u64 {
-    (limit.saturating_mul(CONTENT) / 1000).max(1)
 }
 
 /// The driver's side: tells the budget what is used, and keeps to what it says.
@@ -175,26 +218,35 @@ pub(super) struct Keeper {
     budget: Budget,
     allowance: Arc<Allowance>,
     net: Net,
+    windows: Arc<Windows>,
+    /// When to look at the schedule again.
+    next: Option<Instant>,
     measured: Instant,
     last: Rates,
 }
 
 impl Keeper {
-    pub(super) fn new(net: Net, allowance: Arc<Allowance>, limit: Option<Rate>) -> Self {
+    pub(super) fn new(
+        net: Net,
+        allowance: Arc<Allowance>,
+        windows: Arc<Windows>,
+        limit: Option<Rate>,
+    ) -> Self {
         let now = Instant::now();
-        let budget = Budget::new(now, net.me(), limit.map(|limit| content(limit.0)));
-        let mut keeper = Self { budget, allowance, net, measured: now, last: Rates::default() };
+        let budget = Budget::new(now, net.me(), limit.map(|limit| limit.0));
+        let last = Rates::default();
+        let mut keeper = Self { budget, allowance, net, windows, next: None, measured: now, last };
         keeper.act();
         keeper
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.budget.deadline()
+        [self.budget.deadline(), self.next].into_iter().flatten().min()
     }
 
     /// Only a hub holds the budget: all are connected to it.
     pub(super) fn joined(&mut self, node: NodeId, hello: &Hello, hub: bool) {
-        let limit = hello.wan_limit.map(|limit| content(limit.0));
+        let limit = hello.wan_limit.map(|limit| limit.0);
         self.budget.joined(Instant::now(), node, limit, hub && hello.weight > 0);
         self.look(); // it may have brought a limit, and something may be pulled already
     }
@@ -212,21 +264,34 @@ impl Keeper {
 
     pub(super) fn hear(&mut self, from: NodeId, word: Word) {
         self.budget.hear(Instant::now(), from, word);
+        self.tell_windows();
         self.act();
     }
 
     /// Time has passed, or somebody has begun to pull.
     pub(super) fn look(&mut self) {
         let now = Instant::now();
+        let (rule, again) = self.windows.rule(Timestamp::now());
+        self.next = again.map(|again| now + again);
+        self.budget.set_rule(now, rule);
+        self.tell_windows();
         let demand = self.demand(now);
         self.budget.demand(now, demand);
         self.budget.tick(now);
         self.act();
     }
 
+    fn tell_windows(&self) {
+        let holder = self.budget.holder();
+        self.windows.go_by(self.budget.rule(), holder == self.net.me());
+        let mut known = self.allowance.known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = (self.budget.limit(), Some(holder));
+    }
+
     /// What could be used: all, by who has had to wait; else somewhat more than what is used.
     fn demand(&mut self, now: Instant) -> Option<Rates> {
-        let limit = self.budget.limit()?;
+        self.budget.is_bound().then_some(())?;
+        let limit = self.budget.limit().unwrap_or(UNLIMITED);
         let time = now.saturating_duration_since(self.measured);
         let long = time >= SHORTEST;
         let of = |kind: &Kind, last: u64| {
@@ -246,6 +311,7 @@ impl Keeper {
         // What gives way cannot use more, and leaves the rest to the others of the site.
         let cap = self.allowance.bounds().cap.map_or(u64::MAX, |cap| cap.rate);
         let demand = Rates {
+            urgent: of(&self.allowance.urgent, self.last.urgent),
             foreground: of(&self.allowance.foreground, self.last.foreground),
             background: of(&self.allowance.background, self.last.background).min(cap),
         };

@@ -1,7 +1,6 @@
 //! The task that owns the coordinator.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::allowance::Keeper;
+use super::hurry::Hurry;
 use super::wan::WanFlight;
 use super::{Node, blocking, peers, wan};
 use crate::core::chunkset::ChunkSet;
@@ -29,8 +29,7 @@ const BURST: usize = 64;
 #[derive(Default)]
 struct Running {
     wan: Option<Arc<WanFlight>>,
-    /// What is pulled is in no hurry.
-    background: Arc<AtomicBool>,
+    hurry: Hurry,
     runs: Vec<AbortHandle>,
     manifest: Option<AbortHandle>,
     /// Batches under way, by number.
@@ -65,7 +64,12 @@ impl Driver {
         Self {
             coordinator: Coordinator::new(now, node.me(), settings),
             origin,
-            allowance: Keeper::new(node.inner.net.clone(), node.inner.allowance.clone(), limit),
+            allowance: Keeper::new(
+                node.inner.net.clone(),
+                node.inner.allowance.clone(),
+                node.inner.windows.clone(),
+                limit,
+            ),
             running: HashMap::new(),
             views: node.inner.views.clone(),
             node: node.clone(),
@@ -180,10 +184,7 @@ impl Driver {
                 let abort = self.tasks.spawn(work);
                 self.running.entry(blob).or_default().runs.push(abort);
             }
-            Effect::Urgency { blob, background } => {
-                let running = self.running.entry(blob).or_default();
-                running.background.store(background, Ordering::Relaxed);
-            }
+            Effect::Urgency { blob, urgency } => self.running.entry(blob).or_default().hurry.set(urgency),
             Effect::StopWan { blob } => {
                 if let Some(running) = self.running.get_mut(&blob) {
                     running.runs.drain(..).for_each(|run| run.abort());
@@ -245,7 +246,7 @@ impl Driver {
             return Ok(wan.clone());
         }
         let (books, label) = (&self.node.inner.books, self.node.label(&blob));
-        let mut wan = WanFlight::new(&self.origin, books, label, running.background.clone())?;
+        let mut wan = WanFlight::new(&self.origin, books, label, running.hurry.clone())?;
         wan.upgrade = self.node.holds_other_version(&blob);
         let wan = Arc::new(wan);
         running.wan = Some(wan.clone());
@@ -270,7 +271,7 @@ impl Driver {
         let work = async move {
             let fetched = match (from, wan) {
                 (Some(from), _) => peers::manifest(&node, from, blob, id).await,
-                (None, Some(Ok(wan))) => wan::manifest(&wan, id).await,
+                (None, Some(Ok(wan))) => wan::manifest(&node, &wan, blob, id).await,
                 (None, Some(Err(error))) => {
                     Err(Failure { why: error.to_string(), kind: FailureKind::Permanent })
                 }

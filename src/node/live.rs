@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::core::flight::{Failure, Input};
+use crate::core::flight::{Failure, Input, Urgency};
 use crate::core::id::{BlobId, ManifestId};
 
 /// What a waiting client is told.
@@ -97,14 +97,14 @@ pub(super) struct Ticket {
 
 impl Ticket {
     /// Makes the node fetch what is missing.
-    pub(super) async fn want(&mut self, manifest: ManifestId, background: bool) {
+    pub(super) async fn want(&mut self, manifest: ManifestId, urgency: Urgency) {
         // A flight that ended before is begun anew.
         if let Some(entry) = self.live.waiting().get(&self.blob) {
             entry.news.send_modify(|news| news.end = None);
         }
         self.news.mark_unchanged();
         self.wanted = true;
-        self.inputs.send(Input::Want { blob: self.blob, manifest, background }).await.ok();
+        self.inputs.send(Input::Want { blob: self.blob, manifest, urgency }).await.ok();
     }
 
     pub(super) fn wants(&self) -> bool {

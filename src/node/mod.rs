@@ -13,9 +13,11 @@ mod dealings;
 mod driver;
 pub mod errands;
 pub mod figures;
+mod hurry;
 mod inline;
 mod keeping;
 mod live;
+mod month;
 mod neighbours;
 pub mod orders;
 mod peers;
@@ -27,8 +29,10 @@ mod retired;
 mod serve;
 mod standing;
 mod throttle;
+mod toll;
 mod uploads;
 mod wan;
+pub mod windows;
 mod yielding;
 
 use std::collections::HashSet;
@@ -145,6 +149,7 @@ struct Inner {
     uploads: Arc<Uploads>,
     allowance: Arc<Allowance>,
     giving_way: Arc<yielding::GivingWay>,
+    windows: Arc<windows::Windows>,
     standing: Arc<Standing>,
     dealings: dealings::Ledger,
     surveys: neighbours::Surveys,
@@ -236,6 +241,7 @@ impl Node {
                 uploads: Arc::new(Uploads::new(config.upload_slots, config.upload_limit)),
                 allowance: Arc::default(),
                 giving_way: Arc::new(yielding::GivingWay::new()),
+                windows: Arc::default(),
                 standing,
                 dealings: dealings::Ledger::default(),
                 surveys: neighbours::Surveys::default(),
@@ -250,6 +256,7 @@ impl Node {
                 config,
             }),
         };
+        node.inner.windows.read(&node.orders().now());
         server.attach(&node);
         if node.inner.config.background_yield
             && let Some(probe) = yielding::probe(&node, &origin)?
@@ -262,6 +269,8 @@ impl Node {
         node.keep(tokio::spawn(keep_store(node.inner.store.clone())));
         node.keep(tokio::spawn(standing::keep(node.clone())));
         node.keep(tokio::spawn(keeping::keep(node.clone())));
+        node.keep(tokio::spawn(windows::keep(node.clone())));
+        node.keep(tokio::spawn(month::keep(node.clone())));
         if let Some(push) = node.inner.config.push.clone() {
             node.keep(tokio::spawn(push::keep(node.clone(), push)));
         }

@@ -39,6 +39,7 @@ const KEPT: Duration = Duration::from_secs(15);
 const OF_SITE: &str = "site/";
 const INVENTORY: &str = "inventory";
 const AUDIT: &str = "audit";
+const WAN_RATE: &str = "wan-rate";
 /// Whether a node takes part in a flight of the blob that follows.
 pub(super) const IN_FLIGHT: &str = "flight/";
 /// An audit reads all rows back from the disk; who asks within so long of another is served by his.
@@ -193,6 +194,12 @@ impl Node {
         self.inner.surveys.inventories.answers(INVENTORY, max_age, self.ask_site(INVENTORY)).await
     }
 
+    /// What all other nodes of the site take from the WAN now, in bytes per second.
+    pub(super) async fn wan_rates(&self) -> Vec<u64> {
+        let rates = self.ask_site::<u64>(WAN_RATE).await.nodes;
+        rates.into_iter().map(|(_, rate)| rate).collect()
+    }
+
     /// The reports of all other nodes of the site.
     async fn ask_site<T: DeserializeOwned>(&self, path: &str) -> Answers<T> {
         let request = |of_site: bool| {
@@ -284,6 +291,8 @@ impl Node {
         };
         match path {
             "tally" => return serde_json::to_string(&self.tally().await?).ok(),
+            WAN_RATE if !of_site => return Some(self.own_wan_rate().await.to_string()),
+            WAN_RATE => return self.report(of_site, path, self.own_wan_rate().await).await,
             "pushes" => return Some(self.can_push().to_string()),
             _ => {}
         }

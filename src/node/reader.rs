@@ -13,8 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::catalog::{Failing, Resolved};
 use super::live::Ticket;
 use super::relay::Relay;
+use super::windows::Closed;
 use super::{Node, blocking};
-use crate::core::flight::{FailureKind, Input};
+use crate::core::flight::{FailureKind, Input, Urgency};
 use crate::core::id::BlobId;
 use crate::core::ledger::Front;
 use crate::core::manifest::Manifest;
@@ -39,6 +40,9 @@ pub enum ReadError {
     /// This node has no room for it.
     #[error("{0}")]
     NoRoom(String),
+    /// The WAN is closed, and the site does not hold it.
+    #[error("{}", .0.text)]
+    Closed(Closed),
     /// Nothing came for a long time.
     #[error("nothing came for {} s, from the site or from the origin; see 'branchline status'", PATIENCE.as_secs())]
     Stalled,
@@ -55,13 +59,28 @@ pub enum ReadError {
     },
 }
 
+/// A client that has been sent nothing yet is told after so long that the WAN is closed: until then
+/// the site may turn out to hold it.
+const CLOSED: Duration = Duration::from_millis(2500);
+
+/// How a client wants to be served.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Whether others go first on the WAN, or it goes through a closed window.
+    pub urgency: Urgency,
+    /// It waits for the WAN to open, however long that takes.
+    pub waits: bool,
+}
+
 /// Reads one blob for one client.
 pub struct Reader {
     node: Node,
     resolved: Resolved,
     label: String,
     front: Front,
-    background: bool,
+    manner: Manner,
+    /// It has been handed something.
+    served: bool,
     ticket: Ticket,
     blob: Option<Arc<dyn Blob>>,
     /// It waits as long as others do: its client got bytes, or the origin is there.
@@ -75,8 +94,8 @@ pub struct Reader {
 }
 
 impl Node {
-    /// Begins to read a version. In the `background`, others go first on the WAN.
-    pub fn read(&self, resolved: Resolved, front: Front, background: bool) -> Reader {
+    /// Begins to read a version.
+    pub fn read(&self, resolved: Resolved, front: Front, manner: Manner) -> Reader {
         let blob = resolved.published.blob;
         let (before, after) = (self.inner.books.clone(), self.inner.books.clone());
         let inputs = self.inner.inputs.clone();
@@ -90,7 +109,8 @@ impl Node {
             resolved,
             label,
             front,
-            background,
+            manner,
+            served: false,
             ticket,
             blob: None,
             has_begun: false,
@@ -157,7 +177,7 @@ impl Reader {
         let bytes = content.slice(from as usize..to as usize);
         let handed = range.start..range.start + bytes.len() as u64;
         range.start = handed.end;
-        self.has_begun = true;
+        (self.has_begun, self.served) = (true, true);
         self.node.inner.books.delivered(manifest, &self.label, self.front, handed);
         Some(bytes)
     }
@@ -184,7 +204,7 @@ impl Reader {
                 if let Some(blob) = self.blob.clone() {
                     blocking(move || blob.check()).await;
                 }
-                self.ticket.want(self.resolved.published.manifest, self.background).await;
+                self.ticket.want(self.resolved.published.manifest, self.manner.urgency).await;
                 self.ticket.say(Input::Lost { blob: self.id(), chunk }).await;
                 Ok(false)
             }
@@ -231,7 +251,7 @@ impl Reader {
     /// Waits for news of the flight, which it starts if there is none.
     async fn wait(&mut self) -> Result<(), ReadError> {
         if !self.ticket.wants() {
-            self.ticket.want(self.resolved.published.manifest, self.background).await;
+            self.ticket.want(self.resolved.published.manifest, self.manner.urgency).await;
             // What came between the look into the store and now is seen by the next look.
             return Ok(());
         }
@@ -239,8 +259,12 @@ impl Reader {
         match end {
             Some(Err(failure)) if failure.kind == FailureKind::Local => {
                 tracing::warn!(why = failure.why, "passing bytes through, without keeping them");
-                let relay = Relay::begin(&self.node, &self.resolved, &self.label).await;
-                self.relay = Some(relay.map_err(|why| ReadError::NoRoom(format!("{}; {why}", failure.why)))?);
+                let begun = Relay::begin(&self.node, &self.resolved, &self.label, self.manner.urgency).await;
+                let relay = begun.map_err(|why| match self.node.wan_closed(self.manner.urgency) {
+                    Some(closed) => ReadError::Closed(closed),
+                    None => ReadError::NoRoom(format!("{}; {why}", failure.why)),
+                })?;
+                self.relay = Some(relay);
                 Ok(())
             }
             Some(Err(failure)) => Err(ReadError::Failed(failure.why)),
@@ -249,17 +273,34 @@ impl Reader {
                 let held =
                     self.blob.as_ref().is_some_and(|blob| blob.held().len() == blob.manifest().count());
                 if !held {
-                    self.ticket.want(self.resolved.published.manifest, self.background).await;
+                    self.ticket.want(self.resolved.published.manifest, self.manner.urgency).await;
                 }
                 Ok(())
             }
-            None => {
-                let patience = self.patience();
-                match tokio::time::timeout(patience, self.ticket.news.changed()).await {
-                    Ok(changed) => changed.map_err(|_| ReadError::Stalled),
-                    Err(_) if !self.has_begun => self.look_into_it().await,
-                    Err(_) => Err(ReadError::Stalled),
+            None => self.wait_for_news().await,
+        }
+    }
+
+    /// Waits until something comes. Whoever waits for a closed WAN and did not say so is told.
+    async fn wait_for_news(&mut self) -> Result<(), ReadError> {
+        let patience = self.patience();
+        let (begun, mut since) = (Instant::now(), Instant::now());
+        loop {
+            let left = patience.saturating_sub(since.elapsed()).min(CLOSED);
+            let closed = self.node.wan_closed(self.manner.urgency);
+            let time = if closed.is_some() { CLOSED } else { left };
+            if let Ok(changed) = tokio::time::timeout(time, self.ticket.news.changed()).await {
+                return changed.map_err(|_| ReadError::Stalled);
+            }
+            match self.node.wan_closed(self.manner.urgency) {
+                Some(_) if self.manner.waits => since = Instant::now(),
+                Some(closed) if !self.served && begun.elapsed() >= CLOSED => {
+                    return Err(ReadError::Closed(closed));
                 }
+                Some(_) if !self.served => {}
+                _ if since.elapsed() < patience => {}
+                _ if !self.has_begun => return self.look_into_it().await,
+                _ => return Err(ReadError::Stalled),
             }
         }
     }

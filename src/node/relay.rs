@@ -12,11 +12,13 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
 use super::catalog::Resolved;
+use super::hurry::Hurry;
 use super::peers::{self, bytes_of};
 use super::reader::ReadError;
 use super::wan::{self, WanFlight};
 use super::{Node, blocking};
 use crate::core::chunkset::ChunkSet;
+use crate::core::flight::Urgency;
 use crate::core::id::{BlobId, ChunkId, ManifestId, NodeId};
 use crate::core::ledger::{Front, Source, WanReason};
 use crate::core::manifest::Manifest;
@@ -40,6 +42,7 @@ pub(super) struct Relay {
     node: Node,
     manifest: Arc<Manifest>,
     wan: WanFlight,
+    urgency: Urgency,
     ready: VecDeque<(u32, Source, Bytes)>,
     /// Members that give nothing: they are not asked again.
     refused: BTreeSet<NodeId>,
@@ -50,10 +53,16 @@ impl Relay {
     ///
     /// # Errors
     /// In words.
-    pub(super) async fn begin(node: &Node, resolved: &Resolved, label: &str) -> Result<Self, String> {
+    pub(super) async fn begin(
+        node: &Node,
+        resolved: &Resolved,
+        label: &str,
+        urgency: Urgency,
+    ) -> Result<Self, String> {
         let (blob, id) = (resolved.published.blob, resolved.published.manifest);
         let origin = Origin::open(&node.inner.config.origin).map_err(|error| error.to_string())?;
-        let wan = WanFlight::new(&origin, &node.inner.books, label.to_owned(), Arc::default());
+        let hurry = Hurry::new(urgency);
+        let wan = WanFlight::new(&origin, &node.inner.books, label.to_owned(), hurry);
         let wan = wan.map_err(|error| error.to_string())?;
         let mut held = None;
         for member in members(node, &blob).into_iter().take(3) {
@@ -64,10 +73,13 @@ impl Relay {
         }
         let manifest = match held {
             Some(manifest) => manifest,
-            None => wan::manifest(&wan, id).await.map_err(|failure| failure.why)?,
+            None => {
+                is_open(node, urgency)?;
+                wan::manifest(node, &wan, blob, id).await.map_err(|failure| failure.why)?
+            }
         };
         let refused = BTreeSet::new();
-        Ok(Self { node: node.clone(), manifest, wan, ready: VecDeque::new(), refused })
+        Ok(Self { node: node.clone(), manifest, wan, urgency, ready: VecDeque::new(), refused })
     }
 
     /// The next bytes of the range, which moves on by as many, with the chunk that they are of.
@@ -164,16 +176,17 @@ impl Relay {
         reason: WanReason,
     ) -> Result<VecDeque<(u32, Source, Bytes)>, String> {
         let missing = || "the manifest names no such chunk".to_owned();
+        is_open(&self.node, self.urgency)?;
         let chunk = *self.manifest.chunk(index).ok_or_else(missing)?;
         let pack = self.manifest.packs().get(chunk.pack as usize).ok_or_else(missing)?;
         let stream = self.wan.origin.stream(&format!("packs/{pack}"), chunk.pack_range()).await;
         let mut stream = stream.map_err(|error| error.to_string())?;
         let mut stored = BytesMut::new();
         self.wan.is_for(reason);
-        let pulling = self.node.inner.allowance.begin(false);
+        let pulling = self.node.inner.allowance.begin(self.urgency);
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(|error| error.to_string())?;
-            pulling.throttle().pass(piece.len() as u64).await;
+            pulling.throttle().pass(self.wan.owes(piece.len() as u64)).await;
             stored.extend_from_slice(&piece);
         }
         self.node.inner.books.chunk(&self.wan.label, chunk.stored.into());
@@ -188,6 +201,12 @@ impl Relay {
         }
         Ok(VecDeque::from([(index, Source::Wan(reason), content)]))
     }
+}
+
+/// # Errors
+/// What a client is told if the WAN is closed for it.
+fn is_open(node: &Node, urgency: Urgency) -> Result<(), String> {
+    node.wan_closed(urgency).map_or(Ok(()), |closed| Err(closed.text))
 }
 
 /// The members, the likeliest lead first.
@@ -208,7 +227,7 @@ impl Node {
         let first = move || before.begin(blob, Front::None);
         let last = move || after.settle(&blob);
         let mut ticket = self.inner.live.enter(blob, self.inner.inputs.clone(), first, last);
-        ticket.want(manifest, false).await;
+        ticket.want(manifest, Urgency::Foreground).await;
         let end = Instant::now() + PATIENCE - Duration::from_secs(3);
         while !held() && ticket.news.borrow().end.as_ref().is_none_or(Result::is_ok) {
             let left = end.saturating_duration_since(Instant::now());

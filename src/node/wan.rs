@@ -1,6 +1,5 @@
 //! Pulling over the WAN: one run of chunks, or a manifest.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,12 +9,14 @@ use futures::StreamExt;
 use super::allowance::Pulling;
 use super::books::Books;
 use super::driver::local_failure;
+use super::hurry::Hurry;
+use super::toll::Toll;
 use super::{Node, blocking};
-use crate::core::flight::{Failure, FailureKind, Input, WanEnd};
+use crate::core::flight::{Failure, FailureKind, Input, Urgency, WanEnd};
 use crate::core::id::{BlobId, ManifestId};
 use crate::core::ledger::{Source, WanReason};
 use crate::core::manifest::{Chunk, MAX_MANIFEST, Manifest};
-use crate::origin::{Origin, OriginError};
+use crate::origin::{Carried, Origin, OriginError};
 use crate::store::{Blob, StoreError};
 
 /// The coordinator hears of bytes this often, at most.
@@ -28,8 +29,8 @@ pub(super) struct WanFlight {
     pub(super) label: String,
     /// Why the bytes that come are asked for.
     reason: Arc<Mutex<WanReason>>,
-    /// Nobody waits for what is pulled; may change at any time.
-    background: Arc<AtomicBool>,
+    hurry: Hurry,
+    toll: Arc<Toll>,
     /// Another version of the package is here already.
     pub(super) upgrade: bool,
 }
@@ -41,20 +42,23 @@ impl WanFlight {
         origin: &Origin,
         books: &Arc<Books>,
         label: String,
-        background: Arc<AtomicBool>,
+        hurry: Hurry,
     ) -> Result<Self, OriginError> {
         let reason = Arc::new(Mutex::new(WanReason::Cold));
         let (books, booked, why) = (books.clone(), label.clone(), reason.clone());
-        let sink = move |carried| {
+        let toll = Arc::new(Toll::default());
+        let counted = toll.clone();
+        let sink = move |carried: Carried| {
+            counted.crossed(carried.crossed, carried.round_trip);
             books.carried(&booked, *why.lock().unwrap_or_else(PoisonError::into_inner), carried);
         };
-        Ok(Self { origin: origin.metered(Arc::new(sink))?, label, reason, background, upgrade: false })
+        Ok(Self { origin: origin.metered(Arc::new(sink))?, label, reason, hurry, toll, upgrade: false })
     }
 
     /// Why chunks cross that nobody on the site holds, where the coordinator has no better reason.
     pub(super) fn why(&self, reason: WanReason) -> WanReason {
         match reason {
-            WanReason::Cold if self.is_background() => WanReason::Preload,
+            WanReason::Cold if self.urgency() == Urgency::Background => WanReason::Preload,
             WanReason::Cold if self.upgrade => WanReason::Upgrade,
             reason => reason,
         }
@@ -65,8 +69,13 @@ impl WanFlight {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
-    fn is_background(&self) -> bool {
-        self.background.load(Ordering::Relaxed)
+    /// What is to be waited for now that so much content was read, in bytes as a router counts them.
+    pub(super) fn owes(&self, content: u64) -> u64 {
+        self.toll.owed(content)
+    }
+
+    fn urgency(&self) -> Urgency {
+        self.hurry.now()
     }
 }
 
@@ -90,11 +99,21 @@ fn failure(error: &OriginError) -> Failure {
     Failure { why: error.to_string(), kind }
 }
 
-/// Fetches a manifest over the WAN.
-pub(super) async fn manifest(wan: &WanFlight, id: ManifestId) -> Result<Arc<Manifest>, Failure> {
+/// Fetches a manifest over the WAN, when that is open.
+pub(super) async fn manifest(
+    node: &Node,
+    wan: &WanFlight,
+    blob: BlobId,
+    id: ManifestId,
+) -> Result<Arc<Manifest>, Failure> {
+    let mut news = News { node, blob, told: Instant::now(), bytes: 0 };
+    let pulling = opened(node, wan, &mut news).await;
     wan.is_for(WanReason::Manifest);
     let read = wan.origin.read(&format!("manifests/{id}"), MAX_MANIFEST as u64).await;
     let encoded = read.map_err(|error| failure(&error))?;
+    // What it took is waited for by what comes next.
+    pulling.throttle().take(wan.owes(encoded.len() as u64));
+    drop(pulling);
     let manifest = Manifest::decode(id, encoded);
     manifest.map(Arc::new).map_err(|error| Failure { why: error.to_string(), kind: FailureKind::Permanent })
 }
@@ -111,7 +130,7 @@ pub(super) async fn pull(node: Node, wan: Arc<WanFlight>, blob: Arc<dyn Blob>, r
 /// What the coordinator hears of a run under way.
 struct News<'a> {
     node: &'a Node,
-    run: &'a Run,
+    blob: BlobId,
     told: Instant,
     bytes: u64,
 }
@@ -146,9 +165,19 @@ impl News<'_> {
         }
         self.told = Instant::now();
         let bytes = std::mem::take(&mut self.bytes);
-        let input = Input::WanBytes { blob: self.run.blob, bytes, held_back };
+        let input = Input::WanBytes { blob: self.blob, bytes, held_back };
         self.node.inner.inputs.send(input).await.ok();
     }
+}
+
+/// Waits until the WAN is open for what is pulled: no connection is made before.
+async fn opened(node: &Node, wan: &WanFlight, news: &mut News<'_>) -> Pulling {
+    let mut pulling = node.inner.allowance.begin(wan.urgency());
+    while pulling.throttle().is_shut().await {
+        news.held_back().await;
+        pulling.is_for(wan.urgency());
+    }
+    pulling
 }
 
 async fn pull_run(node: &Node, wan: &WanFlight, blob: &Arc<dyn Blob>, run: &Run) -> Result<(), WanEnd> {
@@ -159,10 +188,10 @@ async fn pull_run(node: &Node, wan: &WanFlight, blob: &Arc<dyn Blob>, run: &Run)
     let (Some((_, first)), Some((_, last))) = (chunks.first(), chunks.last()) else { return Ok(()) };
     let Some(pack) = manifest.packs().get(first.pack as usize) else { return Ok(()) };
     let range = first.pack_offset..last.pack_range().end;
-    let mut pulling = node.inner.allowance.begin(wan.is_background());
-    wan.origin.meter().keep_window(pulling.window());
+    let mut news = News { node, blob: run.blob, told: Instant::now(), bytes: 0 };
+    let mut pulling = opened(node, wan, &mut news).await;
+    wan.origin.meter().keep_window(pulling.window(wan.toll.round_trip()));
     wan.is_for(run.reason);
-    let mut news = News { node, run, told: Instant::now(), bytes: 0 };
     let path = format!("packs/{pack}");
     let mut stream =
         news.meanwhile(&pulling, wan.origin.stream(&path, range)).await.map_err(|error| failed(&error))?;
@@ -175,11 +204,14 @@ async fn pull_run(node: &Node, wan: &WanFlight, blob: &Arc<dyn Blob>, run: &Run)
             };
             news.came(piece.len() as u64, pulling.gives_way()).await;
             buffer.extend_from_slice(&piece);
-            pulling.is_for(wan.is_background());
-            wan.origin.meter().keep_window(pulling.window());
-            let taken = pulling.throttle().take(piece.len() as u64);
-            while pulling.throttle().holds_back(taken).await {
+            pulling.is_for(wan.urgency());
+            wan.origin.meter().keep_window(pulling.window(wan.toll.round_trip()));
+            let mut owed = pulling.throttle().take(wan.owes(piece.len() as u64));
+            while pulling.throttle().holds_back(owed).await {
                 news.held_back().await;
+                if pulling.is_for(wan.urgency()) {
+                    owed = pulling.throttle().take(0); // what was waited for is another kind's
+                }
             }
         }
         let stored = buffer.copy_to_bytes(chunk.stored as usize);

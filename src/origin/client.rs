@@ -166,6 +166,7 @@ impl Origin {
             .inspect_ok(move |piece| {
                 meter.carried(Carried {
                     wire: Wire { read: piece.len() as u64, ..Wire::default() },
+                    crossed: piece.len() as u64,
                     ..Carried::default()
                 })
             })

@@ -23,6 +23,8 @@ const UNBOUNDED: usize = 4 << 20;
 /// Bytes are told of after so many, and whenever no more are there to be read: a process that is
 /// killed takes no more than this with it.
 const OFTEN: u64 = 64 << 10;
+/// The same where a limit has to be kept: what crosses ahead is to be known soon.
+const OFTEN_LIMITED: u64 = 16 << 10;
 /// Headers of IP, in bytes.
 const IPV4: u64 = 20;
 const IPV6: u64 = 40;
@@ -53,6 +55,10 @@ pub struct Carried {
     /// Payload that is on its way to it, as its rate and its round trip let one guess: what would
     /// still cross the WAN if this process were killed now. 0 when the connection has ended.
     pub flying: u64,
+    /// Bytes that have crossed, headers of TCP and IP included, also those that wait to be read.
+    pub crossed: u64,
+    /// The connection's round trip; zero if it is not known.
+    pub round_trip: Duration,
 }
 
 /// Who is told what connections carry, as they carry it. Must not wait.
@@ -117,6 +123,8 @@ pub(super) struct Metered {
     read: u64,
     /// Of it, what the sink was told.
     told: u64,
+    /// Payload that had come when the sink was told, read or not.
+    arrived: u64,
     /// What the system had counted when the sink was told.
     before: TcpInfo,
     ip_header: u64,
@@ -139,6 +147,7 @@ impl Metered {
             window: 0,
             read: 0,
             told: 0,
+            arrived: 0,
             before: TcpInfo::default(),
             ip_header,
             rated: (0, Instant::now()),
@@ -187,8 +196,11 @@ impl Metered {
             );
         }
         let flying = if end { 0 } else { flying };
-        self.meter.carried(Carried { connection: self.number, wire, flying });
-        (self.told, self.before) = (came, now);
+        let arrived = came.max(now.received);
+        let crossed = arrived.saturating_sub(self.arrived) + estimated + wire.headers;
+        let round_trip = Duration::from_micros(now.sent_round_trip_us);
+        self.meter.carried(Carried { connection: self.number, wire, flying, crossed, round_trip });
+        (self.told, self.arrived, self.before) = (came, arrived, now);
     }
 
     /// Payload that is on its way, if an answer is not read to its end. When the connection has been
@@ -222,7 +234,8 @@ impl AsyncRead for Metered {
         let result = Pin::new(&mut this.inner).poll_read(cx, buf);
         this.read += (buf.filled().len() - before) as u64;
         let untold = this.read - this.told;
-        if untold >= OFTEN || (untold > 0 && result.is_pending()) {
+        let often = if this.window == 0 { OFTEN } else { OFTEN_LIMITED };
+        if untold >= often || (untold > 0 && result.is_pending()) {
             this.tell(false);
         }
         result

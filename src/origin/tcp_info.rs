@@ -15,8 +15,11 @@ pub(super) struct TcpInfo {
     pub(super) packets_out: u32,
     /// Bytes of TCP's header in each.
     pub(super) header: u64,
-    /// The round trip as the receiver sees it, in microseconds; 0 while it is not known.
+    /// The round trip as the receiver sees it, in microseconds; 0 while it is not known. As long as its
+    /// window lasts, where that is what holds the sender back.
     pub(super) round_trip_us: u64,
+    /// The round trip of what was sent, in microseconds, whatever comes back.
+    pub(super) sent_round_trip_us: u64,
 }
 
 /// TCP's header without options, and what timestamps add to it, in bytes.
@@ -28,6 +31,7 @@ const TIMESTAMPS: u64 = 12;
 pub(super) fn tcp_info(socket: impl AsFd) -> Option<TcpInfo> {
     /// Where they are in the kernel's `struct tcp_info` (`linux/tcp.h`), whose layout only ever grows.
     const OPTIONS: usize = 5;
+    const SENT_ROUND_TRIP: usize = 68;
     const ROUND_TRIP: usize = 92;
     const RECEIVED: usize = 128;
     const PACKETS_OUT: usize = 136;
@@ -46,6 +50,7 @@ pub(super) fn tcp_info(socket: impl AsFd) -> Option<TcpInfo> {
         packets_out: short(PACKETS_OUT),
         header: if stamped { HEADER + TIMESTAMPS } else { HEADER },
         round_trip_us: short(ROUND_TRIP).into(),
+        sent_round_trip_us: short(SENT_ROUND_TRIP).into(),
     })
 }
 

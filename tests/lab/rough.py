@@ -374,7 +374,7 @@ def wan_budget():
             rates[what] = (high - low) * 8e-6 / (end - start)
             print(f"     {what}: {rates[what]:.2f} Mbit/s over {end - start:.1f} s, done after {ended - began:.1f} s", flush=True)
         for what, rate in rates.items():
-            expect(f"{what} within the limit and not far below", 19 <= rate <= 20, f"{rate:.2f} Mbit/s")
+            expect(f"{what} at the limit, within 3 %", 19.4 <= rate <= 20.6, f"{rate:.2f} Mbit/s")
 
 
 def late_limit():

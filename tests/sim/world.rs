@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::trouble::Trouble;
 use branchline::core::chunkset::ChunkSet;
 use branchline::core::flight::{
-    Config, Coordinator, Effect, Failure, FailureKind, Input, Message, Shelf, WanEnd,
+    Config, Coordinator, Effect, Failure, FailureKind, Input, Message, Shelf, Urgency, WanEnd,
 };
 use branchline::core::hubs;
 use branchline::core::id::{BlobId, ChunkId, NodeId, PackId};
@@ -404,7 +404,7 @@ impl World {
                     self.nodes[node].wanted = Some(self.now);
                     self.nodes[node].done = false;
                     let (blob, manifest) = (self.manifest.blob(), self.manifest.id());
-                    self.feed(node, Input::Want { blob, manifest, background: false });
+                    self.feed(node, Input::Want { blob, manifest, urgency: Urgency::Foreground });
                 }
             }
             Event::WantLater(node) => self.at(MS * 5000, Event::Want(node)),

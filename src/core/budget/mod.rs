@@ -4,7 +4,9 @@
 //! without a vote. Whoever pulls tells the holder several times a second how much it could use,
 //! and is answered with its share, which is good for a short [`TERM`]. Shares are max-min fair
 //! ([`share`]): who needs less than an equal part leaves the rest to those who need more.
-//! Foreground comes first; background has what is left, and a little at least.
+//! Urgent comes first, then foreground; background has what is left, and a little at least. The site's
+//! schedule caps foreground and background; the limit alone binds urgent. Every node works out from its
+//! own clock what the schedule says, and only the holder's word counts: it tells all what holds.
 //!
 //! The sum of the shares is never more than the limit, but for a term after the holder was lost:
 //! the next one first listens for a moment ([`holder`]), while the old shares run on. A node that hears of no
@@ -19,10 +21,11 @@ mod words;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::flight::Urgency;
 use super::id::NodeId;
 use super::rank;
-use share::{Asker, BACKGROUND};
-pub use words::{Act, Rates, Word};
+use share::{Asker, BACKGROUND, Bounds};
+pub use words::{Act, Caps, Rates, Rule, UNLIMITED, Word};
 
 /// A share is good for so long.
 const TERM: Duration = Duration::from_millis(1500);
@@ -44,6 +47,12 @@ pub struct Budget {
     me: NodeId,
     mine: Member,
     members: BTreeMap<NodeId, Member>,
+    /// By this node's clock.
+    own_rule: Rule,
+    /// As members have told when they were the holder: one may be so before this node knows.
+    heard_rules: BTreeMap<NodeId, Rule>,
+    /// What was last made of them.
+    keeps: Option<Caps>,
     holder: NodeId,
     /// Since when this node is the holder.
     since: Instant,
@@ -62,6 +71,9 @@ impl Budget {
             me,
             mine: Member { limit, may_hold: true },
             members: BTreeMap::new(),
+            own_rule: Rule::default(),
+            heard_rules: BTreeMap::new(),
+            keeps: None,
             holder: me,
             since: now,
             askers: BTreeMap::new(),
@@ -82,6 +94,28 @@ impl Budget {
         self.members.values().chain([&self.mine]).filter_map(|member| member.limit).min()
     }
 
+    /// What the site goes by: as the holder says, if it is known.
+    pub fn rule(&self) -> Rule {
+        let heard = self.heard_rules.get(&self.holder).filter(|_| self.holder != self.me);
+        heard.copied().unwrap_or(self.own_rule)
+    }
+
+    /// Whether there is anything to keep to.
+    pub fn is_bound(&self) -> bool {
+        self.limit().is_some() || self.rule().caps.is_some()
+    }
+
+    /// The most of one kind that the whole site may use, in bytes per second.
+    pub fn most(&self, urgency: Urgency) -> u64 {
+        let Bounds { total, caps } = self.bounds();
+        total.min(caps.of(urgency))
+    }
+
+    fn bounds(&self) -> Bounds {
+        let total = self.limit().unwrap_or(UNLIMITED).min(UNLIMITED);
+        Bounds { total, caps: self.rule().caps.unwrap_or(Caps::OPEN) }
+    }
+
     /// Who shares it out.
     pub fn holder(&self) -> NodeId {
         self.holder
@@ -95,7 +129,7 @@ impl Budget {
     /// When to call [`Budget::tick`] at the latest.
     pub fn deadline(&self) -> Option<Instant> {
         self.demand?;
-        self.limit()?;
+        self.is_bound().then_some(())?;
         Some(self.asked.map_or(self.since, |asked| asked + ASK).min(self.good_until))
     }
 
@@ -110,8 +144,11 @@ impl Budget {
     /// all connected to.
     pub fn joined(&mut self, now: Instant, node: NodeId, limit: Option<u64>, may_hold: bool) {
         let before = self.limit();
-        self.members.insert(node, Member { limit, may_hold });
+        let new = self.members.insert(node, Member { limit, may_hold }).is_none();
         self.look_for_holder(now, before);
+        if new && self.holder == self.me && self.own_rule != Rule::default() {
+            self.acts.push_back(Act::Say { to: node, word: Word::Rule(self.own_rule) });
+        }
     }
 
     /// Whether this node may hold the budget.
@@ -126,6 +163,7 @@ impl Budget {
         let before = self.limit();
         self.members.remove(&node);
         self.askers.remove(&node);
+        self.heard_rules.remove(&node);
         self.look_for_holder(now, before);
     }
 
@@ -135,7 +173,7 @@ impl Budget {
         self.demand = demand;
         if demand.is_none() {
             self.asked = None;
-            if news && self.limit().is_some() {
+            if news && self.is_bound() {
                 self.say(now, Rates::default()); // its share is free at once
             }
         } else if news {
@@ -149,20 +187,26 @@ impl Budget {
             Word::Ask { demand, share } if self.members.contains_key(&from) => {
                 self.on_ask(now, from, demand, share);
             }
-            Word::Grant(share) if from == self.holder && self.limit().is_some() => self.keep(now, share),
+            Word::Grant(share) if from == self.holder && self.is_bound() => self.keep(now, share),
+            Word::Rule(rule) if self.members.contains_key(&from) => {
+                self.heard_rules.insert(from, rule);
+                self.go_by_rule(now);
+            }
             _ => {}
         }
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Instant) {
-        let (Some(limit), Some(demand)) = (self.limit(), self.demand) else { return };
+        let Some(demand) = self.demand.filter(|_| self.is_bound()) else { return };
         if self.good_until <= now {
-            let least = limit / SOLITARY;
-            let share = self.share.unwrap_or_default();
-            let half = |part: u64| (part / 2).max(least / 2).min(limit / 2);
+            let half = |urgency, part: u64| {
+                let most = self.most(urgency);
+                (part / 2).max(most / SOLITARY / 3).min(most / 2)
+            };
+            let halves = self.share.unwrap_or_default().each(half);
             self.good_until = now + TERM;
-            self.set(Rates { foreground: half(share.foreground), background: half(share.background) });
+            self.set(halves);
         }
         if self.asked.is_none_or(|asked| asked + ASK <= now) {
             self.asked = Some(now);
@@ -170,18 +214,59 @@ impl Budget {
         }
     }
 
+    /// What this node's clock says that the site goes by.
+    pub fn set_rule(&mut self, now: Instant, rule: Rule) {
+        if rule == self.own_rule {
+            return;
+        }
+        self.own_rule = rule;
+        self.tell_rule();
+        self.go_by_rule(now);
+    }
+
     // ---- moving on -------------------------------------------------------------------
+
+    /// The rule may be another one: that holds at once, for what is under way too.
+    fn go_by_rule(&mut self, now: Instant) {
+        let caps = self.rule().caps;
+        let before = std::mem::replace(&mut self.keeps, caps);
+        if before == caps {
+            return;
+        }
+        if self.limit().is_none() && before.is_some() != caps.is_some() {
+            self.start_alone(now);
+            self.tick(now);
+        } else {
+            if let Some(share) = self.share {
+                let within = share.each(|urgency, part| part.min(self.most(urgency)));
+                self.set(within);
+            }
+            self.share_again(now);
+            self.asked = None;
+            self.tick(now);
+        }
+    }
+
+    fn tell_rule(&mut self) {
+        if self.holder == self.me {
+            let rule = Word::Rule(self.own_rule);
+            self.acts.extend(self.members.keys().map(|&to| Act::Say { to, word: rule }));
+        }
+    }
 
     fn look_for_holder(&mut self, now: Instant, limit_before: Option<u64>) {
         let weight = |member: &Member| u32::from(member.may_hold);
         let all = self.members.iter().map(|(node, member)| (*node, weight(member)));
         let ranked = rank::rank(KEY, all.chain([(self.me, weight(&self.mine))]));
-        if ranked[0] != self.holder {
+        let another = ranked[0] != self.holder;
+        if another {
             self.holder = ranked[0];
             self.since = now;
             self.askers.clear();
             self.asked = None;
+            self.tell_rule();
         }
+        self.go_by_rule(now);
         if self.limit() != limit_before {
             self.start_alone(now);
         }
@@ -191,13 +276,17 @@ impl Budget {
     /// The limit is new: until the holder has spoken, a small part of it.
     fn start_alone(&mut self, now: Instant) {
         self.asked = None;
-        let Some(limit) = self.limit() else {
+        if !self.is_bound() {
             self.share = None;
             return self.acts.push_back(Act::Keep(None));
-        };
+        }
         self.good_until = now + TERM;
-        let part = if self.members.is_empty() { limit } else { limit / SOLITARY };
-        self.set(Rates { foreground: part - part / BACKGROUND, background: part / BACKGROUND });
+        let parts = if self.members.is_empty() { 1 } else { SOLITARY };
+        let all = self.bounds().total / parts;
+        let little = all / BACKGROUND;
+        let share = Rates { urgent: little, foreground: all - 2 * little, background: little };
+        let within = share.each(|urgency, part| part.min(self.most(urgency) / parts));
+        self.set(within);
     }
 
     fn say(&mut self, now: Instant, demand: Rates) {
@@ -210,9 +299,9 @@ impl Budget {
     }
 
     fn keep(&mut self, now: Instant, share: Rates) {
-        let limit = self.limit().unwrap_or(u64::MAX);
         self.good_until = now + TERM;
-        self.set(Rates { foreground: share.foreground.min(limit), background: share.background.min(limit) });
+        let within = share.each(|urgency, part| part.min(self.most(urgency)));
+        self.set(within);
     }
 
     fn set(&mut self, share: Rates) {
@@ -224,162 +313,4 @@ impl Budget {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMIT: u64 = 1_000_000;
-    const HUNGRY: Rates = Rates { foreground: LIMIT, background: 0 };
-    const QUIET: Rates = Rates { foreground: 0, background: LIMIT };
-
-    fn node(n: u8) -> NodeId {
-        NodeId::from_bytes([n; 32])
-    }
-
-    /// A site in which every word arrives at once.
-    struct Site {
-        now: Instant,
-        nodes: BTreeMap<NodeId, Budget>,
-    }
-
-    impl Site {
-        fn of(count: u8) -> Self {
-            let now = Instant::now();
-            let mut site = Self { now, nodes: BTreeMap::new() };
-            for n in 0..count {
-                site.nodes.insert(node(n), Budget::new(now, node(n), Some(LIMIT)));
-            }
-            for a in 0..count {
-                for b in (0..count).filter(|&b| b != a) {
-                    site.act(a, |now, budget| budget.joined(now, node(b), Some(LIMIT), true));
-                }
-            }
-            site
-        }
-
-        fn act(&mut self, n: u8, act: impl FnOnce(Instant, &mut Budget)) {
-            let now = self.now;
-            if let Some(budget) = self.nodes.get_mut(&node(n)) {
-                act(now, budget);
-            }
-            self.deliver();
-        }
-
-        fn deliver(&mut self) {
-            loop {
-                let mut words = Vec::new();
-                for (from, budget) in &mut self.nodes {
-                    while let Some(act) = budget.poll() {
-                        if let Act::Say { to, word } = act {
-                            words.push((*from, to, word));
-                        }
-                    }
-                }
-                if words.is_empty() {
-                    return;
-                }
-                for (from, to, word) in words {
-                    let now = self.now;
-                    self.nodes.get_mut(&to).into_iter().for_each(|it| it.hear(now, from, word));
-                }
-            }
-        }
-
-        fn pass(&mut self, time: Duration) {
-            let end = self.now + time;
-            while let Some(next) =
-                self.nodes.values().filter_map(Budget::deadline).min().filter(|&at| at <= end)
-            {
-                self.now = self.now.max(next);
-                let now = self.now;
-                self.nodes.values_mut().for_each(|budget| budget.tick(now));
-                self.deliver();
-                self.now += Duration::from_millis(1);
-            }
-            self.now = end;
-        }
-
-        fn shares(&self) -> Vec<u64> {
-            self.nodes
-                .values()
-                .map(|it| it.demand.map_or(0, |_| it.share().map_or(0, |share| share.sum())))
-                .collect()
-        }
-    }
-
-    #[test]
-    fn all_who_pull_have_equal_shares_and_the_rest_flows() {
-        let mut site = Site::of(5);
-        site.pass(Duration::from_secs(1));
-        site.act(0, |now, budget| budget.demand(now, Some(HUNGRY)));
-        site.pass(Duration::from_secs(1));
-        assert_eq!(site.shares(), [LIMIT, 0, 0, 0, 0], "who is alone has all");
-        (1..4).for_each(|n| site.act(n, |now, budget| budget.demand(now, Some(HUNGRY))));
-        site.pass(Duration::from_millis(250));
-        assert_eq!(site.shares(), [LIMIT / 4, LIMIT / 4, LIMIT / 4, LIMIT / 4, 0]);
-        let little = Rates { foreground: LIMIT / 10, background: 0 };
-        site.act(0, |now, budget| budget.demand(now, Some(little)));
-        site.act(3, |now, budget| budget.demand(now, None));
-        site.pass(Duration::from_millis(450));
-        assert_eq!(site.shares(), [LIMIT / 10, LIMIT * 9 / 20, LIMIT * 9 / 20, 0, 0]);
-    }
-
-    #[test]
-    fn background_gives_way_and_does_not_starve() {
-        let mut site = Site::of(3);
-        site.pass(Duration::from_secs(1));
-        site.act(0, |now, budget| budget.demand(now, Some(QUIET)));
-        site.pass(Duration::from_secs(1));
-        assert_eq!(site.shares(), [LIMIT, 0, 0]);
-        site.act(1, |now, budget| budget.demand(now, Some(HUNGRY)));
-        site.pass(Duration::from_millis(250));
-        assert_eq!(site.shares(), [LIMIT / 20, LIMIT - LIMIT / 20, 0]);
-    }
-
-    #[test]
-    fn a_lost_holder_is_replaced_and_the_sum_stays_within_the_limit() {
-        let mut site = Site::of(6);
-        (0..6).for_each(|n| site.act(n, |now, budget| budget.demand(now, Some(HUNGRY))));
-        site.pass(Duration::from_secs(1));
-        let lost = site.nodes[&node(0)].holder();
-        site.nodes.remove(&lost);
-        for n in 0..6 {
-            site.act(n, |now, budget| budget.left(now, lost));
-        }
-        for _ in 0..40 {
-            site.pass(Duration::from_millis(50));
-            assert!(site.shares().iter().sum::<u64>() <= LIMIT, "{:?}", site.shares());
-        }
-        assert_eq!(site.shares(), [LIMIT / 5; 5]);
-    }
-
-    #[test]
-    fn who_hears_of_no_holder_uses_ever_less() {
-        let now = Instant::now();
-        let mut lone = Budget::new(now, node(1), Some(LIMIT));
-        let other =
-            (2..40).map(node).find(|&it| rank::outranks(KEY, (it, 1), (node(1), 1))).expect("a better");
-        lone.joined(now, other, None, true);
-        lone.demand(now, Some(HUNGRY));
-        lone.hear(now, other, Word::Grant(HUNGRY));
-        let mut at = now;
-        for _ in 0..100 {
-            at += ASK;
-            lone.tick(at);
-        }
-        let sum = lone.share().map_or(0, |share| share.sum());
-        assert!((1..=LIMIT / 16).contains(&sum), "{sum}");
-    }
-
-    #[test]
-    fn the_lowest_limit_of_all_holds() {
-        let now = Instant::now();
-        let mut budget = Budget::new(now, node(1), None);
-        assert_eq!((budget.limit(), budget.poll()), (None, Some(Act::Keep(None))));
-        budget.joined(now, node(2), Some(500), true);
-        budget.joined(now, node(3), Some(400), false);
-        assert_eq!(budget.limit(), Some(400));
-        budget.left(now, node(3));
-        budget.left(now, node(2));
-        assert_eq!((budget.limit(), budget.share()), (None, None));
-    }
-}
+mod tests;

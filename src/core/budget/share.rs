@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::Rates;
+use super::{Caps, Rates};
+use crate::core::flight::Urgency;
 use crate::core::id::NodeId;
 
 /// Background may always have this part of the limit.
@@ -17,25 +18,46 @@ pub(super) struct Asker {
     pub(super) heard: Instant,
 }
 
-/// Everybody's share. What nobody asks for is headroom, in equal parts, so that who needs more may
+/// What there is to share out, in bytes per second.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// For all together.
+    pub(super) total: u64,
+    /// What the schedule allows of it.
+    pub(super) caps: Caps,
+}
+
+/// Everybody's share: urgent first, then foreground, then background, within what the schedule allows
+/// of the two together. What nobody asks for is headroom, in equal parts, so that who needs more may
 /// have it before it has asked.
-pub(super) fn share_out(limit: u64, askers: &BTreeMap<NodeId, Asker>) -> Vec<(NodeId, Rates)> {
-    let urgent: Vec<u64> = askers.values().map(|asker| asker.demand.foreground).collect();
-    let idle: Vec<u64> = askers.values().map(|asker| asker.demand.background).collect();
-    let floor = if idle.iter().any(|&demand| demand > 0) { limit / BACKGROUND } else { 0 };
-    let foreground = divide(limit - floor, &urgent);
-    let left = limit - foreground.iter().sum::<u64>();
-    let background = divide(left, &idle);
-    let spare = (left - background.iter().sum::<u64>()) / (askers.len().max(1) as u64);
-    let parts = foreground.into_iter().zip(background);
+pub(super) fn share_out(bounds: Bounds, askers: &BTreeMap<NodeId, Asker>) -> Vec<(NodeId, Rates)> {
+    let demands = |urgency| askers.values().map(|asker| asker.demand.of(urgency)).collect::<Vec<u64>>();
+    let sum = |parts: &[u64]| parts.iter().sum::<u64>();
+    let urgent = divide(bounds.total, &demands(Urgency::Urgent));
+    let left = bounds.total - sum(&urgent);
+    let most = left.min(bounds.caps.of(Urgency::Foreground));
+    let idle = demands(Urgency::Background);
+    let most_idle = most.min(bounds.caps.of(Urgency::Background));
+    let floor = if idle.iter().any(|&demand| demand > 0) { most_idle.min(most / BACKGROUND) } else { 0 };
+    let foreground = divide(most - floor, &demands(Urgency::Foreground));
+    let background = divide(most_idle.min(most - sum(&foreground)), &idle);
+    let each = |spare: u64| spare / askers.len().max(1) as u64;
+    let spare = left - sum(&foreground) - sum(&background);
+    let spare_foreground = spare.min(most - sum(&foreground) - sum(&background));
+    let spare_background = spare_foreground.min(most_idle - sum(&background));
+    let parts = urgent.into_iter().zip(foreground).zip(background);
     askers
         .iter()
         .zip(parts)
-        .map(|((node, asker), (foreground, background))| {
-            // The headroom goes to the kind that is asked for.
-            let to_background = asker.demand.foreground == 0;
-            let (more, other) = if to_background { (0, spare) } else { (spare, 0) };
-            (*node, Rates { foreground: foreground + more, background: background + other })
+        .map(|((node, asker), ((urgent, foreground), background))| {
+            let mut share = Rates { urgent, foreground, background };
+            // The headroom goes to the most urgent kind that is asked for.
+            match asker.demand {
+                Rates { urgent: 1.., .. } => share.urgent += each(spare),
+                Rates { foreground: 1.., .. } => share.foreground += each(spare_foreground),
+                _ => share.background += each(spare_background),
+            }
+            (*node, share)
         })
         .collect()
 }
@@ -61,7 +83,38 @@ mod tests {
 
     use super::*;
 
+    fn rates() -> impl Strategy<Value = Rates> {
+        let demand = || prop_oneof![Just(0), 0u64..2_000_000];
+        (demand(), demand(), demand()).prop_map(|(urgent, foreground, background)| Rates {
+            urgent,
+            foreground,
+            background,
+        })
+    }
+
     proptest! {
+        /// No kind ever gets more than it may, whoever asks for what.
+        #[test]
+        fn shares_keep_to_all_bounds(
+            total in 1u64..1_000_000,
+            (foreground, background) in (0u64..1_500_000, 0u64..1_500_000),
+            demands in proptest::collection::vec(rates(), 1..9),
+        ) {
+            let now = Instant::now();
+            let ask = |(n, demand): (usize, Rates)| {
+                (NodeId::from_bytes([n as u8; 32]), Asker { demand, share: Rates::default(), heard: now })
+            };
+            let askers: BTreeMap<NodeId, Asker> = demands.iter().copied().enumerate().map(ask).collect();
+            let shares = share_out(Bounds { total, caps: Caps { foreground, background } }, &askers);
+            let sum = |of: fn(&Rates) -> u64| shares.iter().map(|(_, share)| of(share)).sum::<u64>();
+            prop_assert!(sum(Rates::sum) <= total);
+            prop_assert!(sum(|it| it.foreground + it.background) <= foreground);
+            prop_assert!(sum(|it| it.background) <= background);
+            // Nothing lies idle that somebody could use.
+            let wanted: u64 = demands.iter().map(|demand| demand.urgent).sum();
+            prop_assert!(sum(|it| it.urgent) + demands.len() as u64 >= total.min(wanted));
+        }
+
         #[test]
         fn parts_are_max_min_fair(total in 0u64..1_000_000, demands in proptest::collection::vec(0u64..400_000, 0..9)) {
             let parts = divide(total, &demands);

@@ -147,7 +147,7 @@ impl Flight {
             held: if shares { self.held.clone() } else { ChunkSet::new() },
             suspects: suspects.collect(),
             manifest: self.manifest.is_some() && shares,
-            background: !self.hurry,
+            urgency: self.urgency,
             leech: !shares,
         };
         self.say(cx, lead, step);

@@ -9,7 +9,7 @@ use super::crowd::{self, Crowd};
 use super::speed::Speed;
 use super::state::{Flight, Role};
 use super::wan::retry_after;
-use super::{Effect, Failure, FailureKind, Step, WanEnd};
+use super::{Effect, Failure, FailureKind, Step, Urgency, WanEnd};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::NodeId;
 
@@ -60,8 +60,8 @@ pub struct Lead {
 pub(super) struct Told {
     pub(super) number: u64,
     pub(super) whole: bool,
-    /// Its clients are in no hurry.
-    pub(super) background: bool,
+    /// Of its most urgent client.
+    pub(super) urgency: Urgency,
     /// It passes nothing on.
     pub(super) leech: bool,
 }
@@ -70,7 +70,7 @@ pub(super) struct Told {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asks {
     pub(super) manifest: bool,
-    pub(super) background: bool,
+    pub(super) urgency: Urgency,
 }
 
 impl Lead {
@@ -252,7 +252,7 @@ impl Flight {
         if asks.manifest {
             lead.with_manifest.insert(from);
         }
-        let told = Told { background: asks.background, ..Told::default() };
+        let told = Told { urgency: asks.urgency, ..Told::default() };
         lead.answers |= lead.followers.insert(from, told).is_none();
         lead.crowd.enter(from);
         lead.tell(cx.now, from, &held);

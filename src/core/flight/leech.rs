@@ -94,7 +94,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    use super::super::{Config, Coordinator, Effect, Input, Message, Shelf};
+    use super::super::{Config, Coordinator, Effect, Input, Message, Shelf, Urgency};
     use super::*;
     use crate::core::id::{BlobId, ChunkId, PackId};
     use crate::core::manifest::{Chunk, Manifest};
@@ -143,7 +143,7 @@ mod tests {
 
     fn want(it: &mut Coordinator, now: Instant) {
         let (blob, manifest) = (manifest().blob(), manifest().id());
-        it.handle(now, Input::Want { blob, manifest, background: false }, &Held(None));
+        it.handle(now, Input::Want { blob, manifest, urgency: Urgency::Foreground }, &Held(None));
     }
 
     /// What it says now, and to whom.
@@ -161,7 +161,7 @@ mod tests {
             held: ChunkSet::new(),
             suspects: Vec::new(),
             manifest: false,
-            background: false,
+            urgency: Urgency::Foreground,
             leech,
         }
     }

@@ -6,6 +6,8 @@ use crate::core::chunkset::ChunkSet;
 use crate::core::id::{BlobId, ManifestId, NodeId};
 use crate::core::wire::message as proto;
 
+use super::urgency::Urgency;
+
 /// The most nodes that one message may name.
 const MAX_NODES: usize = 1024;
 /// The longest explanation that is passed on, in characters.
@@ -40,8 +42,8 @@ pub enum Step {
         suspects: Vec<NodeId>,
         /// It has the manifest.
         manifest: bool,
-        /// Its clients are in no hurry.
-        background: bool,
+        /// Of its most urgent client.
+        urgency: Urgency,
         /// It passes nothing on, and leads nobody.
         leech: bool,
     },
@@ -160,11 +162,13 @@ impl From<&Message> for proto::Flight {
                 term: holding.term,
                 stalled_ms: holding.stalled_ms,
             }),
-            Step::Follow { held, suspects, manifest, background, leech } => Wire::Follow(proto::Follow {
+            Step::Follow { held, suspects, manifest, urgency, leech } => Wire::Follow(proto::Follow {
                 held: runs(held),
                 suspects: suspects.iter().map(node_bytes).collect(),
                 manifest: *manifest,
-                background: *background,
+                // Who knows no more than two kinds takes urgent for foreground.
+                background: *urgency == Urgency::Background,
+                urgent: *urgency == Urgency::Urgent,
                 leech: *leech,
             }),
             Step::Redirect { to, unfit } => {
@@ -236,7 +240,11 @@ impl Message {
                 held: set(follow.held)?,
                 suspects: nodes(&follow.suspects)?,
                 manifest: follow.manifest,
-                background: follow.background,
+                urgency: match (follow.urgent, follow.background) {
+                    (true, _) => Urgency::Urgent,
+                    (false, true) => Urgency::Background,
+                    (false, false) => Urgency::Foreground,
+                },
                 leech: follow.leech,
             },
             Wire::Redirect(redirect) => {
@@ -292,6 +300,13 @@ mod tests {
     fn every_step_survives_the_wire() {
         let node = NodeId::from_bytes([3; 32]);
         let held: ChunkSet = [1, 2, 9].into_iter().collect();
+        let follow = |urgency| Step::Follow {
+            held: [1, 2, 9].into_iter().collect(),
+            suspects: vec![node],
+            manifest: true,
+            urgency,
+            leech: true,
+        };
         let steps = [
             Step::WhoHas { term: 4 },
             Step::Holding(Holding {
@@ -302,13 +317,9 @@ mod tests {
                 stalled_ms: 7,
             }),
             Step::Holding(Holding::default()),
-            Step::Follow {
-                held: held.clone(),
-                suspects: vec![node],
-                manifest: true,
-                background: true,
-                leech: true,
-            },
+            follow(Urgency::Background),
+            follow(Urgency::Foreground),
+            follow(Urgency::Urgent),
             Step::Redirect { to: node, unfit: true },
             Step::Sources(Sources {
                 term: 1,

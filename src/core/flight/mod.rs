@@ -28,6 +28,7 @@ mod pull;
 mod pulls;
 mod speed;
 mod state;
+mod urgency;
 mod view;
 pub mod wan;
 
@@ -44,6 +45,7 @@ pub use message::{Holding, Message, Small, Sources, Step};
 pub use port::{Effect, Failure, FailureKind, Input, WanEnd};
 use pulls::Pulls;
 use state::Flight;
+pub use urgency::Urgency;
 pub use view::{FlightView, RoleView};
 
 /// What this node holds of blobs that have no flight.
@@ -168,8 +170,8 @@ impl Coordinator {
             // Who has left, or not come yet, has no rank: its words would make no sense.
             Input::Message { from, .. } if !self.members.contains_key(&from) => {}
             Input::Message { from, message } => self.on_message(now, from, message, shelf),
-            Input::Want { blob, manifest, background } => {
-                self.on_want(now, (blob, manifest), background, shelf);
+            Input::Want { blob, manifest, urgency } => {
+                self.on_want(now, (blob, manifest), urgency, shelf);
             }
             Input::Unwant { blob } => self.one(now, blob, |flight, cx| flight.on_unwant(cx)),
             Input::Reading { blob, chunk } => self.one(now, blob, |flight, _| flight.cursor = chunk),
@@ -198,11 +200,11 @@ impl Coordinator {
         &mut self,
         now: Instant,
         (blob, manifest): (BlobId, ManifestId),
-        background: bool,
+        urgency: Urgency,
         shelf: &dyn Shelf,
     ) {
         if self.flights.contains_key(&blob) {
-            return self.one(now, blob, |flight, cx| flight.want(cx, background));
+            return self.one(now, blob, |flight, cx| flight.want(cx, urgency));
         }
         let mut flight = Flight::new(now, blob, manifest, shelf);
         if flight.is_complete() {
@@ -210,7 +212,7 @@ impl Coordinator {
             return;
         }
         flight.wanted = true;
-        flight.hurry = !background;
+        flight.urgency = urgency;
         self.begin(now, flight, Flight::seek_lead);
     }
 

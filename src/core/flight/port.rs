@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::message::Message;
+use super::urgency::Urgency;
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::{BlobId, ManifestId, NodeId};
 use crate::core::ledger::WanReason;
@@ -42,8 +43,8 @@ pub enum Input {
         blob: BlobId,
         /// By the signed catalog.
         manifest: ManifestId,
-        /// It is in no hurry: others go first on the WAN.
-        background: bool,
+        /// Whether others go first on the WAN.
+        urgency: Urgency,
     },
     /// No client of this node waits for it any more.
     Unwant {
@@ -187,12 +188,12 @@ pub enum Effect {
         /// For the ledger.
         reason: WanReason,
     },
-    /// Whether what is pulled for this blob is in no hurry; said when it changes, and at first.
+    /// How urgent what is pulled for this blob is; said when it changes, and at first.
     Urgency {
         /// Of which blob.
         blob: BlobId,
-        /// No client waits for it, here or behind a follower.
-        background: bool,
+        /// Of the most urgent client, here or behind a follower.
+        urgency: Urgency,
     },
     /// End all WAN transfers of this blob at once.
     StopWan {

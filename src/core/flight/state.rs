@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::context::Context;
 use super::follow::{Following, Haste, Joining};
 use super::lead::{Asks, Lead, STALLED};
-use super::{Effect, Failure, FailureKind, Shelf, Step, WanEnd};
+use super::{Effect, Failure, FailureKind, Shelf, Step, Urgency, WanEnd};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::{BlobId, ManifestId, NodeId};
 use crate::core::manifest::Manifest;
@@ -46,10 +46,10 @@ pub(super) struct Flight {
     /// Chunks that came with a wrong hash, or went bad on disk.
     pub(super) damaged: ChunkSet,
     pub(super) wanted: bool,
-    /// A client of this node is in a hurry.
-    pub(super) hurry: bool,
-    /// Whether what is pulled is in no hurry, as it was last said.
-    said_background: Option<bool>,
+    /// Of this node's most urgent client.
+    pub(super) urgency: Urgency,
+    /// How urgent what is pulled is, as it was last said.
+    said_urgency: Option<Urgency>,
     pub(super) cursor: u32,
     pub(super) role: Role,
     pub(super) term: u64,
@@ -81,8 +81,8 @@ impl Flight {
             held,
             damaged: ChunkSet::new(),
             wanted: false,
-            hurry: false,
-            said_background: None,
+            urgency: Urgency::Background,
+            said_urgency: None,
             cursor: 0,
             role: Role::New,
             term: 0,
@@ -141,18 +141,18 @@ impl Flight {
         STALLED * 2u32.pow(self.term.saturating_sub(1).min(4) as u32)
     }
 
-    /// Nobody waits for it, here or behind a follower.
-    fn is_background(&self) -> bool {
-        let Role::Lead(lead) = &self.role else { return !self.hurry };
-        !self.hurry && lead.followers.values().all(|told| told.background)
+    /// Of the most urgent client, here or behind a follower.
+    fn most_urgent(&self) -> Urgency {
+        let Role::Lead(lead) = &self.role else { return self.urgency };
+        lead.followers.values().map(|told| told.urgency).fold(self.urgency, Urgency::max)
     }
 
     // ---- what happens ----------------------------------------------------------------
 
-    pub(super) fn want(&mut self, cx: &mut Context, background: bool) {
-        let hurries = !background && !self.hurry;
+    pub(super) fn want(&mut self, cx: &mut Context, urgency: Urgency) {
+        let hurries = urgency > self.urgency;
         self.wanted = true;
-        self.hurry |= !background;
+        self.urgency = self.urgency.max(urgency);
         if hurries && let Some(lead) = self.lead() {
             self.ask_to_follow(cx, lead); // so that it knows
         }
@@ -160,7 +160,7 @@ impl Flight {
 
     pub(super) fn on_unwant(&mut self, cx: &mut Context) {
         self.wanted = false;
-        self.hurry = false;
+        self.urgency = Urgency::Background;
         if let Some(lead) = self.lead() {
             self.say(cx, lead, Step::Leave { complete: false });
             self.over = true;
@@ -219,8 +219,8 @@ impl Flight {
             Step::Follow { suspects, leech, .. } if !cx.config.shares => {
                 self.refuse_follower(cx, from, &suspects, leech);
             }
-            Step::Follow { held, suspects, manifest, background, leech } => {
-                self.on_follow(cx, from, held, &suspects, Asks { manifest, background });
+            Step::Follow { held, suspects, manifest, urgency, leech } => {
+                self.on_follow(cx, from, held, &suspects, Asks { manifest, urgency });
                 self.note_leech(cx, from, leech);
             }
             Step::Redirect { to, unfit } => self.on_redirect(cx, from, to, unfit),
@@ -320,10 +320,10 @@ impl Flight {
             self.wanted = false;
             cx.act(Effect::Ended { blob: self.blob, result: Ok(()) });
         }
-        let background = self.is_background();
-        if matches!(self.role, Role::Lead(_)) && self.said_background != Some(background) {
-            self.said_background = Some(background);
-            cx.act(Effect::Urgency { blob: self.blob, background });
+        let urgency = self.most_urgent();
+        if matches!(self.role, Role::Lead(_)) && self.said_urgency != Some(urgency) {
+            self.said_urgency = Some(urgency);
+            cx.act(Effect::Urgency { blob: self.blob, urgency });
         }
         match &self.role {
             Role::New => {}

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::id::NodeId;
-pub use subject::{Copies, Pin, Seed, Selector, Subject, Whole};
+pub use subject::{Copies, Pin, Seed, Selector, Subject, WanSchedule, Whole};
 
 /// Orders at a time, those included that were taken back.
 const MOST: usize = 4096;

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::core::id::{PackageName, Version};
+use crate::core::window::Hold;
 
 /// A kind of order.
 pub trait Subject: Serialize + DeserializeOwned {
@@ -147,6 +148,23 @@ pub struct Pin {}
 impl Subject for Pin {
     const KIND: &'static str = "pin";
     type Key = Selector;
+}
+
+/// When the site may take how much from the WAN, as [`crate::core::window::Schedule`] reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WanSchedule {
+    /// As the admin wrote it.
+    pub toml: String,
+}
+
+impl Subject for WanSchedule {
+    const KIND: &'static str = "wan-schedule";
+    type Key = Whole;
+}
+
+impl Subject for Hold {
+    const KIND: &'static str = "wan-hold";
+    type Key = Whole;
 }
 
 #[cfg(test)]

@@ -34,6 +34,12 @@ pub(super) struct Get {
     /// Let clients that wait go first on the WAN
     #[arg(long)]
     background: bool,
+    /// Go through a closed WAN window
+    #[arg(long, conflicts_with = "background")]
+    urgent: bool,
+    /// If the WAN is closed, wait until it opens
+    #[arg(long)]
+    wait: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -63,8 +69,27 @@ struct Sink {
 impl Get {
     /// By RFC 9218.
     fn priority(&self) -> Vec<(header::HeaderName, String)> {
-        let urgency = self.background.then(|| "u=7".to_owned());
-        urgency.map(|urgency| (header::HeaderName::from_static("priority"), urgency)).into_iter().collect()
+        let urgency = match (self.background, self.urgent) {
+            (true, _) => "u=7",
+            (_, true) => "u=0",
+            _ => return Vec::new(),
+        };
+        vec![(header::HeaderName::from_static("priority"), urgency.to_owned())]
+    }
+
+    /// Asks; if the WAN is closed and that is wanted, says so and waits.
+    async fn ask(
+        &self,
+        path: &str,
+        headers: &[(header::HeaderName, String)],
+    ) -> anyhow::Result<Response<Incoming>> {
+        let response = self.target.get(path, headers).await?;
+        if !self.wait || !is_closed(&response) {
+            return Ok(response);
+        }
+        eprintln!("{}; waiting until it opens", refusal(response).await);
+        let wait = (header::HeaderName::from_static("prefer"), "wait=86400".to_owned());
+        self.target.get(path, &[headers, &[wait]].concat()).await
     }
 
     pub(super) async fn run(self) -> anyhow::Result<()> {
@@ -81,7 +106,7 @@ impl Get {
         let before = self.totals(name).await;
         let path =
             format!("/packages/{name}{}", version.map(|version| format!("/{version}")).unwrap_or_default());
-        let mut response = self.target.get(&path, &self.priority()).await?;
+        let mut response = self.ask(&path, &self.priority()).await?;
         if response.status() != StatusCode::OK {
             bail!("{}", refusal(response).await);
         }
@@ -108,9 +133,9 @@ impl Get {
                 let range = format!("bytes={}-", sink.written);
                 let mut headers = self.priority();
                 headers.extend([(header::RANGE, range), (header::IF_RANGE, etag.clone())]);
-                match self.target.get(&path, &headers).await {
+                match self.ask(&path, &headers).await {
                     Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => break response,
-                    Ok(response) if response.status().is_client_error() => {
+                    Ok(response) if response.status().is_client_error() || is_closed(&response) => {
                         bail!("{}", refusal(response).await)
                     }
                     _ => {}
@@ -192,6 +217,12 @@ impl Get {
             }
         }
     }
+}
+
+/// The agent says when to try again: the WAN is closed.
+fn is_closed(response: &Response<Incoming>) -> bool {
+    response.status() == StatusCode::SERVICE_UNAVAILABLE
+        && response.headers().contains_key(header::RETRY_AFTER)
 }
 
 fn sources(before: &Totals, after: &Totals) -> String {

@@ -25,6 +25,7 @@ mod savings;
 mod seed;
 mod show;
 mod site;
+mod wan;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -82,6 +83,9 @@ enum Command {
     Unpin(pin::Pin),
     /// Throw a package away, here or on the whole site
     Evict(evict::Evict),
+    /// When the site may take how much from the WAN: a schedule, an opening, a closing
+    #[command(subcommand)]
+    Wan(wan::WanCommand),
     /// Completions for a shell
     Completions {
         /// Which
@@ -137,6 +141,7 @@ async fn run_short(command: Command) -> anyhow::Result<()> {
         Command::Pin(pin) => pin.run(true).await,
         Command::Unpin(pin) => pin.run(false).await,
         Command::Evict(evict) => evict.run().await,
+        Command::Wan(command) => command.run().await,
         Command::Agent(_) | Command::Completions { .. } => Ok(()),
     }
 }

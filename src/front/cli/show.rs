@@ -66,6 +66,7 @@ impl Status {
             row("catalog", catalog),
             row("store", store),
             row("background", background(&status.yielding)),
+            row("wan", status.wan.text.clone()),
             row("running", format!("{} s, version {}", status.uptime_s, status.version)),
         ];
         for kept in &status.keeping {

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::HttpError;
+use super::windows;
 use crate::core::orders::{Seed, Selector};
 use crate::node::Node;
 use crate::node::errands::{Errand, Outcomes};
@@ -20,6 +21,7 @@ pub(super) fn router(node: Node) -> Router {
         .route("/api/v1/admin/pin", post(pin))
         .route("/api/v1/admin/unpin", post(unpin))
         .route("/api/v1/admin/evict", post(evict))
+        .route("/api/v1/admin/wan", post(windows::order))
         .layer(DefaultBodyLimit::max(LONGEST))
         .with_state(node)
 }

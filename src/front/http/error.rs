@@ -13,27 +13,30 @@ use crate::node::reader::ReadError;
 pub(super) struct HttpError {
     status: StatusCode,
     text: String,
+    /// It may be tried again after so many seconds.
+    retry_after_s: Option<u64>,
 }
 
 impl HttpError {
+    fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: text.into(), retry_after_s: None }
+    }
+
     pub(super) fn bad_request(text: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, text: text.into() }
+        Self::new(StatusCode::BAD_REQUEST, text)
     }
 
     pub(super) fn not_found(text: impl Into<String>) -> Self {
-        Self { status: StatusCode::NOT_FOUND, text: text.into() }
+        Self::new(StatusCode::NOT_FOUND, text)
     }
 
     pub(super) fn busy(text: impl Into<String>) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, text: text.into() }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
     }
 
     /// What cannot be: `what` could not be written down.
     pub(super) fn internal(what: &str) -> Self {
-        Self {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            text: format!("no {what}; this is a mistake in here"),
-        }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("no {what}; this is a mistake in here"))
     }
 }
 
@@ -44,7 +47,7 @@ impl From<OrderError> for HttpError {
             OrderError::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
             OrderError::Invalid(_) => StatusCode::BAD_REQUEST,
         };
-        Self { status, text: error.to_string() }
+        Self::new(status, error.to_string())
     }
 }
 
@@ -57,7 +60,7 @@ impl From<ResolveError> for HttpError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         };
-        Self { status, text: error.to_string() }
+        Self::new(status, error.to_string())
     }
 }
 
@@ -68,8 +71,13 @@ impl From<ReadError> for HttpError {
             ReadError::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
             ReadError::Stalled => StatusCode::GATEWAY_TIMEOUT,
             ReadError::CutOff { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            ReadError::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self { status, text: error.to_string() }
+        let retry_after_s = match &error {
+            ReadError::Closed(closed) => Some(closed.retry_after_s),
+            _ => None,
+        };
+        Self { retry_after_s, ..Self::new(status, error.to_string()) }
     }
 }
 
@@ -77,12 +85,16 @@ impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let headers =
             [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-        (self.status, headers, format!("{}\n", self.text)).into_response()
+        let mut response = (self.status, headers, format!("{}\n", self.text)).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 
 /// For every path that is not in the router.
 pub(super) async fn no_such_path() -> HttpError {
     let text = "there is nothing here; packages are at /packages/NAME/VERSION, the API's description at /api/v1/openapi.json";
-    HttpError { status: StatusCode::NOT_FOUND, text: text.into() }
+    HttpError::new(StatusCode::NOT_FOUND, text)
 }

@@ -11,6 +11,7 @@ mod page;
 pub mod range;
 pub(super) mod span;
 pub mod tree;
+mod windows;
 
 use axum::Router;
 use axum::routing::get;
@@ -20,6 +21,7 @@ use crate::node::Node;
 
 pub use admin::{OfPackage, SeedOrder};
 pub use listen::{Listener, bind, bind_socket, serve};
+pub use windows::{WanChange, WanOrder};
 
 /// All that the admin socket answers: what the gateway does, and orders.
 pub fn admin_router(node: Node, stop: CancellationToken) -> Router {
@@ -46,6 +48,7 @@ pub fn router(node: Node, stop: CancellationToken) -> Router {
         .route("/api/v1/site", get(api::site))
         .route("/api/v1/health", get(api::health))
         .route("/api/v1/events", events)
+        .route("/api/v1/wan", get(windows::show))
         .route("/api/v1/orders", get(api::orders))
         .route("/api/v1/openapi.json", get(api::openapi))
         .fallback(error::no_such_path)

@@ -8,10 +8,12 @@ use futures::stream;
 
 use super::error::HttpError;
 use super::range::{Wanted, has, is_known, wanted};
+use crate::core::flight::Urgency;
 use crate::core::id::BlobId;
 use crate::core::ledger::Front;
 use crate::node::Node;
 use crate::node::catalog::Resolved;
+use crate::node::reader::Manner;
 
 /// A version never changes; where a channel points may.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
@@ -67,7 +69,7 @@ async fn answer(
     if method == Method::HEAD {
         return Ok((status, described).into_response());
     }
-    let mut reader = node.read(resolved, front(headers), is_background(headers));
+    let mut reader = node.read(resolved, front(headers), manner(headers));
     let mut rest = range;
     // The first bytes before the header, so that a failure has a status of its own.
     let first = reader.next(&mut rest).await?;
@@ -92,11 +94,18 @@ fn front(headers: &HeaderMap) -> Front {
     if agent.starts_with("branchline-get/") { Front::Get } else { Front::Packages }
 }
 
-/// By RFC 9218: urgency 7 is for the background; the default is 3.
-fn is_background(headers: &HeaderMap) -> bool {
-    let priority = headers.get("priority").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let urgency = priority.split(',').find_map(|part| part.trim().strip_prefix("u="));
-    urgency.and_then(|urgency| urgency.parse::<u8>().ok()).is_some_and(|urgency| urgency >= 6)
+/// By RFC 9218: urgency 0 goes through a closed window, 7 is for the background; the default is 3. By
+/// RFC 7240: who prefers to wait does so until the WAN opens.
+fn manner(headers: &HeaderMap) -> Manner {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let priority = text("priority").split(',').find_map(|part| part.trim().strip_prefix("u="));
+    let urgency = match priority.and_then(|urgency| urgency.parse::<u8>().ok()) {
+        Some(0) => Urgency::Urgent,
+        Some(6..) => Urgency::Background,
+        _ => Urgency::Foreground,
+    };
+    let waits = text("prefer").split(',').any(|part| part.trim().starts_with("wait="));
+    Manner { urgency, waits }
 }
 
 fn describe(resolved: &Resolved, etag: &str, cache: &'static str) -> HeaderMap {

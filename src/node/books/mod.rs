@@ -317,7 +317,7 @@ mod tests {
     fn book(books: &Books, manifest: &Manifest, flying: u64) {
         let blob = manifest.blob();
         let wire = Wire { read: 110, headers: 40, ..Wire::default() };
-        books.carried("p@1", WanReason::Cold, Carried { connection: 1, wire, flying });
+        books.carried("p@1", WanReason::Cold, Carried { connection: 1, wire, flying, ..Carried::default() });
         books.begin(blob, Front::Get);
         books.opened("p@1", manifest, std::iter::once(1));
         books.arrived(blob, "p@1", COLD, [(0, 100)].into_iter());

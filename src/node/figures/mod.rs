@@ -142,6 +142,7 @@ impl Node {
         families.extend(self.now_at());
         families.extend(self.giving_way());
         families.extend(self.store_and_catalog());
+        families.extend(self.wan_windows());
         families.extend(self.state_of_books());
         families
     }
@@ -214,6 +215,32 @@ impl Node {
             gauge("catalog_version", "The catalog's version, 0 if there is none.", version),
             known("catalog_expires_timestamp_seconds", "Until when the catalog is good.", expires),
             known("catalog_checked_timestamp_seconds", "When it was last known to be the newest.", checked),
+        ]
+    }
+
+    /// What the site may take from the WAN. Nothing is said of what is not bound.
+    fn wan_windows(&self) -> Vec<Family> {
+        let wan = self.wan();
+        let known = Family::known;
+        let foreground = wan.foreground.or(wan.limit);
+        let month = wan.month.as_ref();
+        vec![
+            known(
+                "wan_allowed_bytes_per_second",
+                "What the site may take from the WAN, 0 if closed.",
+                foreground,
+            ),
+            known(
+                "wan_allowed_background_bytes_per_second",
+                "Of it, what the background may.",
+                wan.background,
+            ),
+            known(
+                "wan_month_used_bytes",
+                "What has crossed in the site's month.",
+                month.and_then(|it| it.used),
+            ),
+            known("wan_month_budget_bytes", "The most that may.", month.map(|it| it.bytes)),
         ]
     }
 

@@ -11,6 +11,7 @@ use super::super::Node;
 use super::super::catalog::Resolved;
 use super::wants::{Want, Wants};
 use super::{Failures, Part};
+use crate::core::flight::Urgency;
 use crate::core::id::BlobId;
 
 /// Blobs that are fetched at a time.
@@ -153,7 +154,8 @@ fn is_urgent(want: &Want, part: Part) -> bool {
 async fn fetch(node: Node, resolved: Resolved, background: bool, ends: mpsc::Sender<End>) {
     let blob = resolved.published.blob;
     let mut ticket = node.inner.live.enter_to_keep(blob, node.inner.inputs.clone());
-    ticket.want(resolved.published.manifest, background).await;
+    let urgency = if background { Urgency::Background } else { Urgency::Foreground };
+    ticket.want(resolved.published.manifest, urgency).await;
     let result = loop {
         let end = ticket.news.borrow_and_update().end.clone();
         if let Some(end) = end {

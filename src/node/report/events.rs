@@ -34,6 +34,8 @@ pub struct Glance {
     pub store: StoreStatus,
     /// What members get from this node.
     pub uploads: UploadStatus,
+    /// What the site may take from the WAN, in words.
+    pub wan: String,
 }
 
 /// What is told: JSON, made once for all.
@@ -112,6 +114,7 @@ impl Node {
             catalog: CatalogStatus { age_s: None, ..self.catalog_status() },
             store: self.store_status(),
             uploads: self.upload_status(),
+            wan: self.wan().text,
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::super::condition::Condition;
 use super::super::{Node, Role, blocking};
-use super::{NodeGap, Outage, Site};
+use super::{NodeGap, Outage, Site, Wan, wan_health};
 
 /// So long before its end an admin is told of the catalog's.
 const SOON: SignedDuration = SignedDuration::from_hours(24 * 14);
@@ -83,6 +83,7 @@ struct Facts {
     port: u16,
     gaps: Vec<NodeGap>,
     books_fault: Option<String>,
+    wan: Wan,
     site: Site,
 }
 
@@ -132,12 +133,13 @@ impl Node {
             port: self.inner.config.listen.port(),
             gaps: self.books().gaps().iter().filter_map(gap).collect(),
             books_fault: blocking(move || books_fault(books.health().1)).await.flatten(),
+            wan: self.wan(),
             site,
         }
     }
 }
 
-fn fault(id: &str, severity: Severity, [title, cause, effect, remedy]: [&str; 4]) -> Fault {
+pub(super) fn fault(id: &str, severity: Severity, [title, cause, effect, remedy]: [&str; 4]) -> Fault {
     Fault {
         id: id.to_owned(),
         severity,
@@ -160,6 +162,9 @@ fn examine(facts: Facts) -> Health {
         books(&facts),
         gaps(&facts),
         seed(&facts),
+        wan_health::month(&facts.wan),
+        wan_health::schedule(&facts.wan),
+        wan_health::clocks(&facts.wan),
     ];
     let mut faults: Vec<Fault> = found.into_iter().flatten().collect();
     faults.sort_by_key(|fault| fault.severity);
@@ -340,6 +345,7 @@ mod tests {
             port: 7421,
             gaps: Vec::new(),
             books_fault: None,
+            wan: Wan::default(),
             site: Site::default(),
         }
     }

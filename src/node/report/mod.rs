@@ -10,6 +10,8 @@ mod kept;
 mod outage;
 mod savings;
 mod site;
+mod wan;
+mod wan_health;
 mod yielding;
 
 use std::collections::BTreeMap;
@@ -31,6 +33,7 @@ pub use kept::Kept;
 pub use outage::Outage;
 pub use savings::{About, By, Grouping, NodeGap, Saved, Savings, SavingsRow, Scope};
 pub use site::{Coverage, HeldPackage, Site, SiteNode};
+pub use wan::{Wan, WanMonth, WanOrder};
 pub use yielding::YieldingStatus;
 
 /// `GET /api/v1/status`.
@@ -70,6 +73,9 @@ pub struct Status {
     pub catalog: CatalogStatus,
     /// The store.
     pub store: StoreStatus,
+    /// What the site may take from the WAN.
+    #[serde(default)]
+    pub wan: Wan,
     /// What members get from this node.
     pub uploads: UploadStatus,
     /// How its background gives way to others on the WAN.
@@ -190,6 +196,7 @@ impl Node {
             outage: self.outage().await,
             catalog: self.catalog_status(),
             store: self.store_status(),
+            wan: self.wan(),
             uploads: self.upload_status(),
             yielding: self.yielding_status(),
             flights: self.flights(),

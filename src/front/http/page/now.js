@@ -26,7 +26,8 @@ export function facts(about, glance) {
     fact("Store", `${bytes(store.bytes)} of ${bytes(store.quota)}`, [
       el("dd", null, el("progress", { max: store.quota || 1, value: store.bytes, "aria-label": "Store" })), detail(held)]),
     fact("Serving neighbours", `${glance.uploads.used} of ${glance.uploads.slots}`, detail("upload slots in use")),
-    fact("Catalog", catalog.version ? `version ${catalog.version}` : "none yet", detail(catalogState(catalog))));
+    fact("Catalog", catalog.version ? `version ${catalog.version}` : "none yet", detail(catalogState(catalog))),
+    fact("WAN", glance.wan.text ?? glance.wan, null));
 }
 
 function catalogState(catalog) {
