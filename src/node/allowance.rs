@@ -115,6 +115,11 @@ impl Allowance {
         self.background.pulling.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether nothing may be pulled in the background now.
+    pub(super) fn is_closed_to_background(&self) -> bool {
+        self.background.throttle.is_closed()
+    }
+
     /// What has come in the background, in bytes.
     pub(super) fn in_background(&self) -> u64 {
         self.background.throttle.passed()

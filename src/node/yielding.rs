@@ -132,7 +132,11 @@ async fn measure(node: &Node, probe: &Probe) -> Result<(), String> {
             controller.cap()
         };
         let next = Instant::now() + if cap.rate < SLOW { SELDOM } else { EVERY };
-        if allowance.is_in_background() {
+        if allowance.is_in_background() && allowance.is_closed_to_background() {
+            // Probes are WAN bytes too.
+            giving_way.controller().begin(Instant::now(), allowance.in_background());
+            used = Instant::now();
+        } else if allowance.is_in_background() {
             used = Instant::now();
             let echo = probe.ask(PATIENCE).await;
             fruitless = if matches!(echo, Echo::After(_)) { 0 } else { fruitless + 1 };
