@@ -87,7 +87,12 @@ impl Contents {
                 since => Some(since.parse().ok()?),
             };
             let manifest = ManifestId::from_slice(&package.manifest)?;
-            Some(Entry { name: package.name.parse().ok()?, version: package.version.parse().ok()?, manifest, since })
+            Some(Entry {
+                name: package.name.parse().ok()?,
+                version: package.version.parse().ok()?,
+                manifest,
+                since,
+            })
         };
         let packages = contents.packages.iter().map(entry).collect::<Option<Vec<Entry>>>();
         Ok(Self {

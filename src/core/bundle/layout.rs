@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::contents::{Contents, Entry};
+use super::head::HEAD;
 use super::run::{Form, Run};
-use super::writer::Writer;
+use super::writer::{END, Writer};
 use super::{BundleError, MAX_MANIFESTS, MAX_PACKAGES, MAX_RUN};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::ChunkId;
@@ -77,6 +78,14 @@ impl Layout {
         let (mut writer, mut beginning) = Writer::begin(&contents, catalog)?;
         manifests.iter().for_each(|manifest| beginning.extend(writer.manifest(manifest)));
         Ok(Self { beginning: beginning.into(), runs, writer, manifests, contents })
+    }
+}
+
+impl Layout {
+    /// How long the bundle is, in bytes.
+    pub fn length(&self) -> u64 {
+        let heads = (self.runs.len() as u64 + 1) * HEAD as u64;
+        self.beginning.len() as u64 + heads + self.contents.bytes + u64::from(END)
     }
 }
 

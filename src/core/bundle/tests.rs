@@ -43,7 +43,9 @@ fn layout(items: Vec<Item>) -> Layout {
 }
 
 fn bundle(items: Vec<Item>) -> Vec<u8> {
-    let Layout { beginning, runs, mut writer, manifests, .. } = layout(items);
+    let layout = layout(items);
+    let length = layout.length();
+    let Layout { beginning, runs, mut writer, manifests, .. } = layout;
     let mut bytes = beginning.to_vec();
     for run in runs {
         bytes.extend(writer.run(&run));
@@ -53,6 +55,7 @@ fn bundle(items: Vec<Item>) -> Vec<u8> {
         }
     }
     bytes.extend(writer.end());
+    assert_eq!(bytes.len() as u64, length);
     bytes
 }
 
@@ -82,7 +85,8 @@ fn read(bytes: &[u8]) -> (Vec<Run>, usize, Result<(), BundleError>) {
                 let manifest = manifests.get(run.manifest as usize).and_then(Option::as_ref);
                 let pieces = manifest.and_then(|manifest| run.pieces(manifest)).unwrap_or_default();
                 let good = |piece: &&Piece| piece.is(&payload[piece.place.clone()]);
-                right += usize::from(!pieces.is_empty() && pieces.iter().filter(good).count() == pieces.len());
+                right +=
+                    usize::from(!pieces.is_empty() && pieces.iter().filter(good).count() == pieces.len());
                 runs.push(run);
             }
             Step::Held(run) => runs.push(run),
@@ -104,7 +108,10 @@ fn what_an_older_version_has_is_left_out_of_that_package_alone() {
     let (runs, ..) = read(&bundle(vec![item("2", &[1, 4, 3], Some(&[1, 3]))]));
     assert_eq!(runs.iter().map(Run::chunks).collect::<Vec<_>>(), [1..2]);
     let (runs, ..) = read(&bundle(vec![item("2", &[1, 4, 3], Some(&[1, 3])), item("7", &[3, 9], None)]));
-    assert_eq!(runs.iter().map(|run| (run.manifest, run.chunks())).collect::<Vec<_>>(), [(0, 1..2), (1, 0..2)]);
+    assert_eq!(
+        runs.iter().map(|run| (run.manifest, run.chunks())).collect::<Vec<_>>(),
+        [(0, 1..2), (1, 0..2)]
+    );
 }
 
 #[test]
