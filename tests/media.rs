@@ -156,6 +156,11 @@ fn what_one_version_adds_needs_the_other_or_the_wan() {
     let text = branchline(&["import", &added, "--state-dir", &stage.path("state-without")]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.contains("leaves out what version 1 has"), "{text}");
+    // The other way round is as good: what the first one brought is copied.
+    let reverse = stage.agent("reverse", &[]);
+    import(&stage, "reverse", &added);
+    imported(&stage, "reverse", &first);
+    has(&reverse, "demo/2", &two);
     // An ordinary flight brings the rest.
     stage.serve("1gbit");
     has(&without, "demo/2", &two);

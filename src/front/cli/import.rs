@@ -139,13 +139,16 @@ impl Import {
 /// The result for people.
 fn words(imported: &Imported) -> String {
     let rate = Rate((imported.new_bytes as f64 / imported.seconds.max(1e-3)) as u64);
-    let mut lines = vec![format!(
-        "imported {} of {} in {:.1} s, {rate}; safe on the disk {:.1} s later",
-        Size(imported.new_bytes),
-        Size(imported.bytes),
-        imported.seconds,
-        imported.flush_seconds
-    )];
+    let mut lines = vec![match imported.new_bytes {
+        0 => format!("nothing new in {} of the bundle", Size(imported.bytes)),
+        new => format!(
+            "imported {} ({} in the bundle) in {:.1} s, {rate}; safe on the disk {:.1} s later",
+            Size(new),
+            Size(imported.bytes),
+            imported.seconds,
+            imported.flush_seconds
+        ),
+    }];
     lines.extend(imported.packages.iter().map(|package| format!("  {}", package_words(package))));
     let catalog = &imported.catalog;
     if catalog.taken_over {

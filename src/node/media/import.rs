@@ -76,7 +76,8 @@ pub struct Import {
     feed: Feed,
     reader: Reader,
     contents: Contents,
-    catalog: CatalogNews,
+    catalog: Arc<Catalog>,
+    catalog_news: CatalogNews,
     /// In the order of the bundle's manifests; or why one is not imported.
     targets: Vec<Result<Target, String>>,
     /// Where the targets that were opened have a chunk.
@@ -125,7 +126,8 @@ impl Node {
             feed,
             reader,
             contents,
-            catalog: news,
+            catalog,
+            catalog_news: news,
             targets,
             donors: HashMap::new(),
             writing: VecDeque::new(),
@@ -225,6 +227,7 @@ impl Import {
         for number in 0..self.targets.len() as u32 {
             self.open(number).await?;
         }
+        self.help_others().await;
         Ok(())
     }
 
@@ -260,12 +263,34 @@ impl Import {
         if target.opened {
             return Ok(target.blob.clone());
         }
-        let blob = self.node.open_target(target, &self.donors).await?;
         let id = target.manifest.blob();
+        let beside = self.catalog.versions_beside(&id).map(|published| published.blob).collect();
+        let blob = self.node.open_target(target, &self.donors, beside).await?;
         for (index, chunk) in (0..).zip(target.manifest.chunks()) {
             self.donors.entry(chunk.id).or_insert((id, index));
         }
         Ok(Some(blob))
+    }
+
+    /// Versions that this node has a part of, perhaps from a bundle that left out what this one brought.
+    async fn help_others(&mut self) {
+        let ours: HashMap<BlobId, String> = self
+            .targets
+            .iter()
+            .flatten()
+            .flat_map(|target| self.catalog.versions_beside(&target.manifest.blob()))
+            .filter_map(|published| Some((published.blob, self.catalog.label_of(&published.blob)?)))
+            .collect();
+        let partial = self.node.inner.store.list().into_iter().filter(|held| !held.complete);
+        for (blob, label) in partial.filter_map(|held| Some((held.blob, ours.get(&held.blob)?.clone()))) {
+            let store = self.node.inner.store.clone();
+            let Some(Some(blob)) = crate::node::blocking(move || store.get(&blob)).await else { continue };
+            let mut target = Target::new(label, blob.manifest().clone());
+            let opened = self.node.open_target(&mut target, &self.donors, Vec::new()).await;
+            if opened.is_ok() && target.is_complete() {
+                crate::node::blocking(move || blob.finish()).await;
+            }
+        }
     }
 
     /// The oldest run that is being written.
@@ -319,7 +344,7 @@ impl Import {
         };
         let new = self.targets.iter().flatten().map(|target| target.new_bytes).sum();
         Imported {
-            catalog: self.catalog.clone(),
+            catalog: self.catalog_news.clone(),
             packages: self.contents.packages.iter().map(package).collect(),
             bytes: self.contents.bytes,
             new_bytes: new,

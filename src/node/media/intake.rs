@@ -11,7 +11,7 @@ use crate::core::id::{BlobId, ChunkId};
 use crate::core::ledger::Source;
 use crate::core::manifest::Manifest;
 use crate::node::{Node, blocking};
-use crate::store::{Blob, StoreError};
+use crate::store::{Blob, Store, StoreError};
 
 /// One manifest of a bundle, and what has become of its chunks.
 pub(super) struct Target {
@@ -83,12 +83,13 @@ impl Target {
 }
 
 impl Node {
-    /// Opens a blob for what comes, with what is held of it. `donors` tells where other blobs of the
-    /// bundle have a chunk.
+    /// Opens a blob for what comes, with what is held of it and what can be copied: `donors` tells where
+    /// other blobs of the bundle have a chunk, `beside` are other versions of the package.
     pub(super) async fn open_target(
         &self,
         target: &mut Target,
         donors: &HashMap<ChunkId, (BlobId, u32)>,
+        beside: Vec<BlobId>,
     ) -> Result<Arc<dyn Blob>, StoreError> {
         let (store, manifest) = (self.inner.store.clone(), target.manifest.clone());
         let id = manifest.blob();
@@ -107,7 +108,9 @@ impl Node {
         self.inner.live.came(&id);
         (target.held, target.before) = (before.clone(), before);
         (target.blob, target.opened) = (Some(blob.clone()), true);
-        self.copy_from_others(target, &blob, donors).await?;
+        // What complete blobs have was copied when it was opened for the first time.
+        let beside = if new { Vec::new() } else { beside };
+        self.copy_from_others(target, &blob, donors, beside).await?;
         Ok(blob)
     }
 
@@ -117,22 +120,22 @@ impl Node {
         target: &mut Target,
         blob: &Arc<dyn Blob>,
         donors: &HashMap<ChunkId, (BlobId, u32)>,
+        beside: Vec<BlobId>,
     ) -> Result<(), StoreError> {
-        let manifest = &target.manifest;
+        let manifest = target.manifest.clone();
         let missing = ChunkSet::full(manifest.count()).difference(&target.held);
-        let wanted: Vec<(u32, BlobId, u32)> = missing
-            .iter()
-            .filter_map(|index| {
-                let (donor, at) = donors.get(&manifest.chunk(index)?.id)?;
-                Some((index, *donor, *at))
-            })
-            .collect();
-        if wanted.is_empty() {
+        if missing.is_empty() {
             return Ok(());
         }
+        let wanted = |index| {
+            let (donor, at) = donors.get(&manifest.chunk(index)?.id)?;
+            Some((index, *donor, *at))
+        };
+        let mut wanted: Vec<(u32, BlobId, u32)> = missing.iter().filter_map(wanted).collect();
         let (store, blob) = (self.inner.store.clone(), blob.clone());
         let copied = blocking(move || {
             let mut places = Vec::new();
+            wanted.extend(found_beside(&*store, blob.manifest(), &missing, &beside));
             for (index, donor, at) in wanted {
                 let content = store.get(&donor).and_then(|donor| donor.read(at).ok());
                 if let Some(content) = content {
@@ -142,6 +145,9 @@ impl Node {
             Ok(places)
         });
         let places: Vec<u32> = copied.await.ok_or_else(stopping)??;
+        if places.is_empty() {
+            return Ok(());
+        }
         target.copied += places.len() as u32;
         places.iter().for_each(|&place| _ = target.held.insert(place));
         let blob = target.manifest.blob();
@@ -165,6 +171,24 @@ impl Node {
         let manifest = target.manifest.clone();
         self.stored(&target.label, Source::Media, &manifest, good, places).await;
     }
+}
+
+/// Where other blobs have chunks that are missing: the chunk, the blob, and the chunk's index there.
+fn found_beside(
+    store: &dyn Store,
+    manifest: &Manifest,
+    missing: &ChunkSet,
+    beside: &[BlobId],
+) -> Vec<(u32, BlobId, u32)> {
+    let ids = missing.iter().filter_map(|index| Some((manifest.chunk(index)?.id, index)));
+    let ids: HashMap<ChunkId, u32> = ids.collect();
+    let mut found = Vec::new();
+    for donor in beside.iter().filter_map(|donor| store.get(donor)) {
+        let (laid_out, held) = (donor.manifest(), donor.held());
+        let chunks = held.iter().filter_map(|at| Some((at, laid_out.chunk(at)?.id)));
+        found.extend(chunks.filter_map(|(at, id)| Some((*ids.get(&id)?, laid_out.blob(), at))));
+    }
+    found
 }
 
 pub(super) fn stopping() -> StoreError {
