@@ -3,10 +3,12 @@
 
 use std::error::Error;
 
+const FILES: [&str; 4] =
+    ["proto/bundle.proto", "proto/manifest.proto", "proto/remote_write.proto", "proto/wire.proto"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files =
-        protox::compile(["proto/manifest.proto", "proto/remote_write.proto", "proto/wire.proto"], ["proto"])?;
+    let files = protox::compile(FILES, ["proto"])?;
     prost_build::Config::new().bytes(["."]).compile_fds(files)?;
     Ok(())
 }

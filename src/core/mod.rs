@@ -6,6 +6,7 @@
 
 pub mod bitrate;
 pub mod budget;
+pub mod bundle;
 pub mod chunker;
 pub mod chunkset;
 pub mod evict;

@@ -2,6 +2,11 @@
 
 #![allow(missing_docs, clippy::module_inception, reason = "documented in the .proto files")]
 
+/// What a bundle says of itself.
+pub mod bundle {
+    include!(concat!(env!("OUT_DIR"), "/branchline.bundle.rs"));
+}
+
 /// What an origin stores.
 pub mod manifest {
     include!(concat!(env!("OUT_DIR"), "/branchline.manifest.rs"));

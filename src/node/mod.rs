@@ -17,6 +17,7 @@ mod hurry;
 mod inline;
 mod keeping;
 mod live;
+pub mod media;
 mod month;
 mod neighbours;
 pub mod orders;
@@ -157,6 +158,8 @@ struct Inner {
     speeds: report::Speeds,
     examined: report::Examined,
     push: push::State,
+    /// One bundle is imported at a time.
+    importing: Arc<tokio::sync::Mutex<()>>,
     inputs: mpsc::Sender<Input>,
     views: Arc<std::sync::Mutex<Vec<FlightView>>>,
     started: Instant,
@@ -249,6 +252,7 @@ impl Node {
                 speeds: report::Speeds::default(),
                 examined: report::Examined::default(),
                 push: push::State::default(),
+                importing: Arc::default(),
                 inputs,
                 views: Arc::default(),
                 started: Instant::now(),

@@ -87,6 +87,25 @@ impl Keeper {
         self.update(fetch, Age::Good).await
     }
 
+    /// What some files say, if this origin's keys signed them: however old they are, and without
+    /// keeping them.
+    ///
+    /// # Errors
+    /// [`OriginError`], if they are signed by others, or are no catalog.
+    pub async fn examine(&self, fetch: Fetch) -> Result<Catalog, OriginError> {
+        let known = self.current().map(|catalog| catalog.files.clone()).unwrap_or_default();
+        let examine = |root: Bytes| {
+            let fetch = fetch.clone();
+            async move { load(&root, fetch, Arc::default(), None, ExpirationEnforcement::Unsafe).await }
+        };
+        let newest = newest_root(&known).unwrap_or_else(|| self.trust.clone());
+        match examine(newest).await {
+            Ok(loaded) => Ok(loaded.catalog),
+            // Signed before the keys were changed: it can be believed for what it was, not be taken over.
+            Err(_) => Ok(examine(self.trust.clone()).await?.catalog),
+        }
+    }
+
     /// The same, of a catalog that may be past its time by so much: where nobody can get a newer one.
     ///
     /// # Errors

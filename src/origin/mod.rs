@@ -2,6 +2,7 @@
 //! signed catalog in them. Every byte is metered where it is read.
 
 pub mod address;
+pub mod bundle;
 pub mod catalog;
 pub mod channels;
 mod client;

@@ -6,8 +6,8 @@
 import argparse, time
 
 import lab
-from branch import payload
-from scenarios import balanced, expect, started
+from branch import fetch
+from scenarios import balanced, expect, same, started
 
 MINUTE = 60
 
@@ -67,7 +67,33 @@ def coverage(machines, size):
         print(f"repairs took {min(took):.1f} to {max(took):.1f} s", flush=True)
 
 
-ALL = dict(coverage=coverage)
+def media(machines, size):
+    """A site that has never been online has a package from a bundle, which one of its machines reads."""
+    site, file = started(machines, size=size)
+    with site:
+        bundle = site.dir / "stick.bundle"
+        print("     " + site.cli("export", "demo@1", "--origin", site.tree, "--trust", site.tree / "catalog/root.json",
+                                 "-o", bundle).replace("\n", "; "), flush=True)
+        lab.cut(1)
+        lab.zero()
+        site.start_all()
+        began = time.monotonic()
+        print("     " + order(site, site.hosts[0], "import", bundle).replace("\n", "; "), flush=True)
+        imported = time.monotonic() - began
+        took, last = fetch(site, site.hosts, "1")
+        same(site, site.hosts, file)
+        down, up = lab.wan()[1]
+        expect("bytes that came over the WAN", down == 0, f"{down}, and {up} of attempts to reach the origin went out")
+        time.sleep(1.3)
+        totals = balanced(site.savings())
+        size = file.stat().st_size
+        expect("and by the ledger", totals["wan_wire"] == 0 and totals["wan"] + totals["preloaded_wan"] == 0, totals)
+        expect("one copy from the bundle", totals["preloaded_media"] == size, totals["preloaded_media"] / size)
+        expect("each client was handed the file", totals["delivered"] == machines * size, totals["delivered"] / size)
+        print(f"imported in {imported:.2f} s, the last of {machines} had it {last:.2f} s after all asked", flush=True)
+
+
+ALL = dict(coverage=coverage, media=media)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

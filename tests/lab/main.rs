@@ -179,3 +179,8 @@ fn a_wan_limit_that_comes_late_holds_and_can_be_used() {
 fn copies_of_a_seed_come_back_as_machines_are_lost() {
     play("admin.py", "coverage", &["--machines", "8", "--size", "12000000"]);
 }
+
+#[test]
+fn a_site_without_a_wan_is_seeded_from_a_bundle() {
+    play("admin.py", "media", &["--machines", "8", "--size", "24000000"]);
+}

@@ -74,6 +74,7 @@ impl Ledger {
                 row.totals.preloaded_peer += bytes;
                 *row.givers.entry(node).or_default() += bytes;
             }
+            Source::Media => row.totals.preloaded_media += bytes,
             Source::Reused => {}
         }
         Arrival { key, source, left: bytes }
@@ -114,6 +115,10 @@ impl Ledger {
             Source::Reused => {
                 totals.local += bytes;
                 totals.reused += bytes;
+                return;
+            }
+            Source::Media => {
+                totals.local += bytes;
                 return;
             }
         };
@@ -233,6 +238,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_imported_is_local_also_for_those_who_waited() {
+        let mut ledger = Ledger::default();
+        let mut arrival = ledger.arrived(key(1), Source::Media, 100);
+        ledger.delivered(&key(1), Some(&mut arrival), 60);
+        ledger.delivered(&key(1), None, 40);
+        let (_, row) = ledger.rows(0..9).next().expect("a row");
+        let right = Totals { delivered: 100, local: 100, preloaded_media: 100, ..Totals::default() };
+        assert_eq!((row.totals, row.fault()), (right, None));
+    }
+
+    #[test]
     fn more_over_the_wan_than_delivered_is_negative() {
         let totals = Totals { delivered: 10, direct: 4, wan_wire: 30, ..Totals::default() };
         assert_eq!((totals.saved_of_delivered(), totals.saved_of_direct()), (-20, -26));
@@ -245,7 +261,7 @@ mod tests {
         fn always_balances(steps in proptest::collection::vec((0u32..3, 0u8..5, 0u64..100), 0..60)) {
             let mut ledger = Ledger::default();
             let mut arrivals = Vec::new();
-            let (mut came, mut handed) = (0, 0);
+            let (mut came, mut handed, mut imported) = (0, 0, 0);
             let node = NodeId::from_bytes([7; 32]);
             for (hour, what, bytes) in steps {
                 match what {
@@ -253,7 +269,8 @@ mod tests {
                     1 => { arrivals.push(ledger.arrived(key(hour), Source::Peer(node), bytes)); came += bytes; }
                     2 if bytes % 3 == 0 => if let Some(arrival) = arrivals.last_mut() { ledger.reclaim(arrival, bytes) },
                     2 => { ledger.delivered(&key(hour), arrivals.last_mut(), bytes); handed += bytes; }
-                    3 => arrivals.push(ledger.arrived(key(hour), Source::Reused, bytes)),
+                    3 if bytes % 2 == 0 => arrivals.push(ledger.arrived(key(hour), Source::Reused, bytes)),
+                    3 => { arrivals.push(ledger.arrived(key(hour), Source::Media, bytes)); imported += bytes; }
                     _ => { ledger.delivered(&key(hour), None, bytes); handed += bytes; }
                 }
             }
@@ -264,6 +281,7 @@ mod tests {
                 sum.add(&row.totals);
             }
             prop_assert_eq!(sum.delivered, handed);
+            prop_assert_eq!(sum.preloaded_media, imported);
             prop_assert_eq!(sum.wan + sum.peer + sum.preloaded_wan + sum.preloaded_peer, came);
         }
     }

@@ -112,6 +112,8 @@ pub enum Source {
     Peer(NodeId),
     /// Copied from another blob that was held.
     Reused,
+    /// Read from a bundle, on a disk or a pipe.
+    Media,
 }
 
 /// What a row is about.
@@ -175,6 +177,9 @@ totals! {
     preloaded_wan,
     /// Fetched from members with no client of this node waiting.
     preloaded_peer,
+    /// Imported from bundles, which come neither over the WAN nor from members; clients who are handed it
+    /// find it held before, also if they were waiting.
+    preloaded_media,
     /// What would have crossed the WAN without Branchline: each machine fetching for itself what its
     /// clients asked for, as shipped, and keeping it as long as this node does.
     direct,

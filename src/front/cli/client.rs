@@ -107,6 +107,14 @@ impl Admin {
         facts(self.post(path, "application/json", body).await?).await
     }
 
+    /// Sends a `GET` and returns the answer, whatever its status.
+    ///
+    /// # Errors
+    /// If no agent answers there.
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Response<Incoming>> {
+        send_to_socket(&self.state_dir(), Request::get(path), Empty::<Bytes>::new()).await
+    }
+
     /// Sends a body, however long, and returns the answer, whatever its status.
     ///
     /// # Errors

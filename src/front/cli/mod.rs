@@ -7,9 +7,11 @@ mod config;
 mod demo;
 mod escape;
 mod evict;
+mod export;
 mod get;
 mod history;
 mod hosts;
+mod import;
 mod orders;
 mod origin;
 mod outcomes;
@@ -86,6 +88,10 @@ enum Command {
     /// When the site may take how much from the WAN: a schedule, an opening, a closing
     #[command(subcommand)]
     Wan(wan::WanCommand),
+    /// Write packages to a bundle: one file, for sites that are to have them without the WAN
+    Export(export::Export),
+    /// Read a bundle: its packages are here and in the site, verified
+    Import(import::Import),
     /// Completions for a shell
     Completions {
         /// Which
@@ -142,6 +148,8 @@ async fn run_short(command: Command) -> anyhow::Result<()> {
         Command::Unpin(pin) => pin.run(false).await,
         Command::Evict(evict) => evict.run().await,
         Command::Wan(command) => command.run().await,
+        Command::Export(export) => export.run().await,
+        Command::Import(import) => import.run().await,
         Command::Agent(_) | Command::Completions { .. } => Ok(()),
     }
 }

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::core::orders::OrderError;
 use crate::node::catalog::ResolveError;
+use crate::node::media::{ExportError, ImportError};
 use crate::node::reader::ReadError;
 
 /// An answer that is not what was asked for.
@@ -61,6 +62,32 @@ impl From<ResolveError> for HttpError {
             }
         };
         Self::new(status, error.to_string())
+    }
+}
+
+impl From<ExportError> for HttpError {
+    fn from(error: ExportError) -> Self {
+        let status = match error {
+            ExportError::Unresolved(error) => return error.into(),
+            ExportError::NotHeld { .. } | ExportError::NoOlder(_) => StatusCode::CONFLICT,
+            ExportError::Bundle(_) => StatusCode::BAD_REQUEST,
+            ExportError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self { status, text: error.to_string() }
+    }
+}
+
+impl From<ImportError> for HttpError {
+    fn from(error: ImportError) -> Self {
+        let status = match &error {
+            ImportError::Bundle(_) | ImportError::Broken(_) => StatusCode::BAD_REQUEST,
+            ImportError::Foreign { .. } | ImportError::Expired(_) | ImportError::Refused(_) => {
+                StatusCode::FORBIDDEN
+            }
+            ImportError::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
+            ImportError::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self { status, text: error.to_string() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod api;
+mod bundle;
 mod error;
 mod events;
 mod listen;
@@ -23,9 +24,9 @@ pub use admin::{OfPackage, SeedOrder};
 pub use listen::{Listener, bind, bind_socket, serve};
 pub use windows::{WanChange, WanOrder};
 
-/// All that the admin socket answers: what the gateway does, and orders.
+/// All that the admin socket answers: what the gateway does, orders and bundles.
 pub fn admin_router(node: Node, stop: CancellationToken) -> Router {
-    admin::router(node.clone()).merge(router(node, stop))
+    admin::router(node.clone()).merge(bundle::router(node.clone())).merge(router(node, stop))
 }
 
 /// All that the gateway answers. Answers without an end end with `stop`.

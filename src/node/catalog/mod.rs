@@ -164,6 +164,25 @@ impl CatalogService {
         self.keeper.current()
     }
 
+    /// Who verifies catalogs, and keeps the newest.
+    pub(super) fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    /// Takes over a catalog that came on a disk. Past its time, it is taken within the grace, while the
+    /// origin is out of reach.
+    ///
+    /// # Errors
+    /// As [`Keeper::refresh`].
+    pub(super) async fn take(&self, fetch: Fetch) -> Result<Arc<Catalog>, OriginError> {
+        match self.keeper.refresh(fetch.clone()).await {
+            Err(error) if self.is_cut_off() => {
+                self.keeper.refresh_late(fetch, self.grace).await.map_err(|_| error)
+            }
+            result => result,
+        }
+    }
+
     /// Since when it was last known to be the newest.
     pub fn age(&self) -> Option<Duration> {
         self.reach.age()

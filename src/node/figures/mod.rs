@@ -98,7 +98,11 @@ fn traffic(prefix: &'static str, row: &Row) -> Vec<Family> {
     let delivered = [("wan", it.wan), ("peer", it.peer), ("local", it.local)];
     // What members say of themselves may be anything.
     let came = u64::saturating_add;
-    let fetched = [("wan", came(it.wan, it.preloaded_wan)), ("peer", came(it.peer, it.preloaded_peer))];
+    let fetched = [
+        ("wan", came(it.wan, it.preloaded_wan)),
+        ("peer", came(it.peer, it.preloaded_peer)),
+        ("media", it.preloaded_media),
+    ];
     vec![
         sources("delivered", "Content handed to clients, by where it came from for them.", &delivered),
         sources("fetched", "Content that came to be kept, by where it came from.", &fetched),

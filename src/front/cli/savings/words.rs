@@ -48,6 +48,9 @@ pub(in super::super) fn sentences(savings: &Savings) -> Vec<String> {
             Size(it.direct)
         ));
     }
+    if it.preloaded_media > 0 {
+        said.push(format!("{} came from bundles, over no wire at all.", Size(it.preloaded_media)));
+    }
     if it.wan_wire > 0 {
         said.push(overhead(savings));
     }
@@ -146,6 +149,13 @@ mod tests {
         assert!(said[2].contains("300.0 kB (20.0 %)") && said[2].contains("does not count"), "{}", said[2]);
         assert_eq!(said[3], "Nothing crossed twice.");
         assert_eq!(sentences(&Savings::default())[0], "Clients received nothing; 0 B crossed the WAN.");
+    }
+
+    #[test]
+    fn what_came_from_bundles_is_told() {
+        let totals = Totals { preloaded_media: 70_000_000, ..Totals::default() };
+        let savings = Savings { totals, saved: Saved::by(&totals), ..Savings::default() };
+        assert_eq!(sentences(&savings)[1], "70.0 MB came from bundles, over no wire at all.");
     }
 
     #[test]

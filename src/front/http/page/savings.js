@@ -83,13 +83,14 @@ function sources(totals) {
     ["s-local", "held before", totals.local],
   ];
   const label = parts.map(([, name, value]) => `${name} ${bytes(value)}`).join(", ");
-  const before = totals.preloaded_wan + totals.preloaded_peer;
+  const media = totals.preloaded_media || 0;
+  const before = totals.preloaded_wan + totals.preloaded_peer + media;
   return [
     el("h3", null, `What clients received: ${bytes(totals.delivered)}`),
     stack(parts, `Where it came from: ${label}`),
     legend(parts),
     before > 0 && el("p", { class: "muted small more" },
-      `Brought in with no client of that node waiting: ${bytes(totals.preloaded_wan)} over the WAN, ${bytes(totals.preloaded_peer)} from neighbours.`),
+      `Brought in with no client of that node waiting: ${bytes(totals.preloaded_wan)} over the WAN, ${bytes(totals.preloaded_peer)} from neighbours${media > 0 ? `, ${bytes(media)} from bundles` : ""}.`),
   ];
 }
 

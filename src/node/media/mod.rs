@@ -1,0 +1,12 @@
+//! Bundles: packages that leave this node for a disk, and those that come from one.
+
+mod catalog;
+mod export;
+mod feed;
+mod import;
+mod intake;
+mod report;
+
+pub use export::{ExportError, Exported};
+pub use import::{Import, ImportError};
+pub use report::{CatalogNews, Imported, ImportedPackage, News};
