@@ -106,7 +106,7 @@ fn a_bundle_can_be_read_back_and_has_each_chunk_once() {
 #[test]
 fn what_an_older_version_has_is_left_out_of_that_package_alone() {
     let (runs, ..) = read(&bundle(vec![item("2", &[1, 4, 3], Some(&[1, 3]))]));
-    assert_eq!(runs.iter().map(Run::chunks).collect::<Vec<_>>(), [1..2]);
+    assert_eq!(runs.iter().flat_map(Run::chunks).collect::<Vec<_>>(), [1]);
     let (runs, ..) = read(&bundle(vec![item("2", &[1, 4, 3], Some(&[1, 3])), item("7", &[3, 9], None)]));
     assert_eq!(
         runs.iter().map(|run| (run.manifest, run.chunks())).collect::<Vec<_>>(),

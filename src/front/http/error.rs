@@ -73,7 +73,7 @@ impl From<ExportError> for HttpError {
             ExportError::Bundle(_) => StatusCode::BAD_REQUEST,
             ExportError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self { status, text: error.to_string() }
+        Self::new(status, error.to_string())
     }
 }
 
@@ -87,7 +87,7 @@ impl From<ImportError> for HttpError {
             ImportError::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
             ImportError::Busy => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self { status, text: error.to_string() }
+        Self::new(status, error.to_string())
     }
 }
 

@@ -18,7 +18,7 @@ use crate::core::ledger::WanReason;
 use crate::core::orders::Selector;
 use crate::net::Net;
 use crate::origin::catalog::{Published, Unresolved};
-use crate::origin::{Catalog, Keeper, Origin, OriginError};
+use crate::origin::{Catalog, Fetch, Keeper, Origin, OriginError};
 use check::OneAtATime;
 pub use reach::Failing;
 use reach::Reach;

@@ -44,7 +44,7 @@ impl Node {
             let news = news(held.version, false, note);
             return Ok((held, news));
         }
-        match (keeper.refresh(fetch).await, held) {
+        match (self.inner.catalog.take(fetch).await, held) {
             (Ok(catalog), _) => {
                 let news = news(catalog.version, true, None);
                 Ok((catalog, news))

@@ -278,8 +278,9 @@ impl Import {
             .targets
             .iter()
             .flatten()
-            .flat_map(|target| self.catalog.versions_beside(&target.manifest.blob()))
-            .filter_map(|published| Some((published.blob, self.catalog.label_of(&published.blob)?)))
+            .map(|target| target.manifest.blob())
+            .flat_map(|blob| self.catalog.versions_beside(&blob).map(|it| it.blob).collect::<Vec<_>>())
+            .filter_map(|blob| Some((blob, self.catalog.label_of(&blob)?)))
             .collect();
         let partial = self.node.inner.store.list().into_iter().filter(|held| !held.complete);
         for (blob, label) in partial.filter_map(|held| Some((held.blob, ours.get(&held.blob)?.clone()))) {
