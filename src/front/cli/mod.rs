@@ -7,8 +7,10 @@ mod config;
 mod demo;
 mod escape;
 mod evict;
+mod gc;
 mod get;
 mod history;
+mod hook;
 mod hosts;
 mod orders;
 mod origin;
@@ -25,6 +27,8 @@ mod savings;
 mod seed;
 mod show;
 mod site;
+mod upkeep;
+mod verify;
 mod wan;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -86,6 +90,13 @@ enum Command {
     /// When the site may take how much from the WAN: a schedule, an opening, a closing
     #[command(subcommand)]
     Wan(wan::WanCommand),
+    /// Read back from the disk what is held, hash it, and fetch anew what is damaged
+    Verify(verify::Verify),
+    /// Free what nothing needs, here or on the whole site
+    Gc(gc::Gc),
+    /// The command that runs when a followed package has arrived
+    #[command(subcommand)]
+    Hook(hook::HookCommand),
     /// Completions for a shell
     Completions {
         /// Which
@@ -142,6 +153,9 @@ async fn run_short(command: Command) -> anyhow::Result<()> {
         Command::Unpin(pin) => pin.run(false).await,
         Command::Evict(evict) => evict.run().await,
         Command::Wan(command) => command.run().await,
+        Command::Verify(verify) => verify.run().await,
+        Command::Gc(gc) => gc.run().await,
+        Command::Hook(command) => command.run().await,
         Command::Agent(_) | Command::Completions { .. } => Ok(()),
     }
 }
