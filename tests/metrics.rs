@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use branchline::core::id::{BlobId, ChunkId, PackId};
 use branchline::core::manifest::{Chunk, Manifest};
+use branchline::core::quota::Quotas;
 use branchline::node::books::hour_now;
 use branchline::node::figures::site_names;
 use branchline::store::{DiskStore, Limits, Store};
@@ -86,7 +87,10 @@ fn rules_and_dashboards_ask_for_what_is_exported() {
 
 /// A store with so many small blobs.
 fn fill_store(state: &Path) {
-    let store = Arc::new(DiskStore::open(state, Limits { quota: u64::MAX, reserve: 0 }).expect("a folder"));
+    let store = Arc::new(
+        DiskStore::open(state, Limits { quota: u64::MAX, reserve: 0, packages: Quotas::NONE })
+            .expect("a folder"),
+    );
     for n in 0..PACKAGES {
         let content = n.to_le_bytes();
         let chunk =

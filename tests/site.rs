@@ -89,6 +89,8 @@ fn noise_on_disk_is_never_served_and_heals_from_neighbours() {
     let wan = figure(&agents[1], "wan_wire");
     assert!(agents[1].get("/packages/demo/1").body == content);
     assert_eq!(figure(&agents[1], "wan_wire"), wan, "healed without the WAN");
+    // What has lost chunks has its last name again when it is whole.
+    wait_for("the blob's last name again", || blob.exists());
     assert!(std::fs::read(&blob).expect("there") == content, "healed on disk, too");
 }
 

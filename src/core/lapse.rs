@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The longest, in seconds: a hundred years, so that adding it to a time of today is still a time.
 const LONGEST: u64 = 100 * 366 * 86_400;
@@ -28,6 +28,11 @@ impl Lapse {
     /// As the standard library has it.
     pub fn duration(self) -> Duration {
         Duration::from_secs(self.0)
+    }
+
+    /// In milliseconds.
+    pub fn as_ms(self) -> u64 {
+        self.0.saturating_mul(1000)
     }
 
     /// As times of the calendar have it.
@@ -72,6 +77,35 @@ impl fmt::Display for Lapse {
     }
 }
 
+/// In seconds: exact, which what people read is not.
+impl Serialize for Lapse {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}s", self.0))
+    }
+}
+
+/// How often something is done: a [`Lapse`], or `never` (or 0).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interval(pub Option<Lapse>);
+
+impl FromStr for Interval {
+    type Err = InvalidLapse;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLapse> {
+        if text.trim() == "never" {
+            return Ok(Self(None));
+        }
+        text.parse::<Lapse>().map(|lapse| Self((lapse.0 > 0).then_some(lapse)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Interval {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl<'de> Deserialize<'de> for Lapse {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
@@ -97,5 +131,14 @@ mod tests {
         }
         let shown = |seconds: u64| Lapse::from(Duration::from_secs(seconds)).to_string();
         assert_eq!([shown(7200), shown(7000), shown(90), shown(200_000)], ["2 h", "116 min", "90 s", "2 d"]);
+    }
+
+    #[test]
+    fn intervals_may_be_never() {
+        let interval = |text: &str| text.parse::<Interval>().map(|it| it.0).ok();
+        assert_eq!((interval("never"), interval("0"), interval("0d")), (Some(None), Some(None), Some(None)));
+        assert_eq!((interval("30d"), interval("often")), (Some(Some(Lapse::days(30))), None));
+        let text = serde_json::to_string(&Lapse::days(1)).expect("text");
+        assert_eq!(serde_json::from_str::<Lapse>(&text).expect("text"), Lapse::days(1));
     }
 }

@@ -300,7 +300,9 @@ async fn until(at: Option<Instant>) {
 /// Opens the blob in the store, so that chunks have a place to go.
 async fn open(node: &Node, manifest: Arc<Manifest>) -> Result<(Arc<Manifest>, ChunkSet), Failure> {
     let (store, id) = (node.inner.store.clone(), manifest.blob());
-    let opened = blocking(move || (store.get(&id).is_none(), store.open(&manifest))).await;
+    let package = node.package_of(&id);
+    let opened =
+        blocking(move || (store.get(&id).is_none(), store.open_in(&manifest, package.as_ref()))).await;
     let (new, opened) = opened.map_or((false, None), |(new, opened)| (new, Some(opened)));
     match opened {
         Some(Ok(blob)) => {

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::gc::Gc;
 use super::neighbours::Answers;
+use super::report::VerifyRun;
 use super::{Node, blocking};
+use crate::core::bitrate::Rate;
 use crate::core::orders::{Heard, Order, OrderError, Orders, Selector, Subject};
 use crate::core::wire::message::{self, Request, request};
 
@@ -34,6 +37,28 @@ pub enum Errand {
         /// Which.
         package: Selector,
     },
+    /// Read back what is held, and hash it.
+    Verify {
+        /// One package of it.
+        package: Option<Selector>,
+        /// No faster; as fast as the disk gives, if nothing is said.
+        rate: Option<Rate>,
+    },
+    /// Tell how far that is.
+    Verified,
+    /// Free what nothing needs.
+    Gc(Gc),
+}
+
+/// Something that an errand was about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// A package, or a file.
+    pub what: String,
+    /// Why it was concerned.
+    pub why: String,
+    /// Bytes of it.
+    pub bytes: u64,
 }
 
 /// What one node says to an errand.
@@ -54,6 +79,12 @@ pub struct Outcome {
     /// The order that holds instead of the one that was given.
     #[serde(default)]
     pub instead: Option<Order>,
+    /// What was freed, one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Item>,
+    /// The reading that was begun, as far as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<VerifyRun>,
 }
 
 /// What has become of an errand.
@@ -106,6 +137,12 @@ impl Node {
         let outcome = match errand {
             Errand::Hear { name, order } => self.hear_order(name, order).await,
             Errand::Evict { package } => self.evict(&package).await,
+            Errand::Verify { package, rate } => match self.begin_verification(package.as_ref(), rate).await {
+                Ok(run) => verified(Some(run)),
+                Err(why) => Outcome::refused(why),
+            },
+            Errand::Verified => verified(self.verification().by_hand),
+            Errand::Gc(wanted) => self.gc(&wanted).await,
         };
         Outcome { node: self.me().to_string(), ..outcome }
     }
@@ -186,6 +223,16 @@ impl Node {
             Some(Err(error)) => Outcome::refused(error.to_string()),
             None => Outcome::refused("the agent is stopping"),
         }
+    }
+}
+
+fn verified(run: Option<VerifyRun>) -> Outcome {
+    match run {
+        Some(run) => {
+            let text = run.summary();
+            Outcome { ok: run.errors.is_empty(), verify: Some(run.clone()), ..Outcome::done(text, run.bytes) }
+        }
+        None => Outcome::refused("nothing was verified by hand since this agent started"),
     }
 }
 

@@ -53,9 +53,10 @@ impl Node {
     async fn store_small(&self, from: NodeId, manifest: Arc<Manifest>, content: bytes::Bytes) {
         let (store, laid_out, length) = (self.inner.store.clone(), manifest.clone(), content.len() as u64);
         let blob = manifest.blob();
+        let package = self.package_of(&blob);
         let written = blocking(move || {
             let new = store.get(&blob).is_none();
-            let target = store.open(&laid_out)?;
+            let target = store.open_in(&laid_out, package.as_ref())?;
             let before = target.held();
             let places = target.write(0, &content)?;
             Ok((target.manifest().clone(), new.then_some(before), target.held(), places))

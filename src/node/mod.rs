@@ -11,8 +11,11 @@ pub mod catalog;
 pub mod condition;
 mod dealings;
 mod driver;
+mod durable;
 pub mod errands;
 pub mod figures;
+mod gc;
+pub mod hook;
 mod hurry;
 mod inline;
 mod keeping;
@@ -32,6 +35,7 @@ mod standing;
 mod throttle;
 mod toll;
 mod uploads;
+mod verify;
 mod wan;
 pub mod windows;
 mod yielding;
@@ -51,6 +55,7 @@ use crate::core::flight::{self, FlightView, Input};
 use crate::core::id::{BlobId, NodeId, SiteName};
 use crate::core::lapse::Lapse;
 use crate::core::orders::Selector;
+use crate::core::quota::Quotas;
 use crate::net::{self, Multiaddr, Net, NetError, SiteKey, SiteKeyError};
 use crate::origin::{Address, Keeper, Origin, OriginError};
 use crate::store::{Buffer, DiskStore, Limits, Store, StoreError};
@@ -58,6 +63,7 @@ use crate::store::{Buffer, DiskStore, Limits, Store, StoreError};
 use allowance::Allowance;
 use books::Books;
 use catalog::CatalogService;
+pub use gc::Gc;
 use live::Live;
 pub use standing::Role;
 use standing::Standing;
@@ -94,6 +100,12 @@ pub struct Config {
     pub cache_size: Size,
     /// What stays free on the disk.
     pub disk_reserve: Size,
+    /// What the versions of a package take of the cache, at the most.
+    pub package_quotas: Quotas,
+    /// How often what is held is read back from the disk and hashed; none: never by itself.
+    pub verify_interval: Option<Lapse>,
+    /// What runs when a followed package has arrived.
+    pub hook: Option<hook::Config>,
     /// How often the site asks for a newer catalog.
     pub catalog_interval: Duration,
     /// So long past its time a catalog is used while the origin is out of reach.
@@ -145,6 +157,9 @@ struct Inner {
     orders: orders::OrderBook,
     own_orders: orders::OrderBook,
     keeping: keeping::View,
+    quotas: gc::View,
+    verifier: verify::Verifier,
+    hooks: Arc<hook::Hooks>,
     catalog: Arc<CatalogService>,
     live: Arc<Live>,
     uploads: Arc<Uploads>,
@@ -192,7 +207,11 @@ impl Node {
                 config.state_dir.display()
             ))
         })?;
-        let limits = Limits { quota: config.cache_size.0, reserve: config.disk_reserve.0 };
+        let limits = Limits {
+            quota: config.cache_size.0,
+            reserve: config.disk_reserve.0,
+            packages: config.package_quotas.clone(),
+        };
         let dir = config.state_dir.clone();
         let store = tokio::task::spawn_blocking(move || open_store(&dir, limits)).await;
         let store = store.map_err(|error| StoreError::Unusable(error.to_string()))??;
@@ -239,6 +258,9 @@ impl Node {
                 orders: order_book("orders.json"),
                 own_orders: order_book("own-orders.json"),
                 keeping: keeping::View::default(),
+                quotas: gc::View::default(),
+                verifier: verify::Verifier::open(&config.state_dir),
+                hooks: Arc::new(hook::Hooks::open(&config.state_dir, config.hook.clone(), &config.follow)),
                 catalog: Arc::new(catalog),
                 live: Arc::default(),
                 uploads: Arc::new(Uploads::new(config.upload_slots, config.upload_limit)),
@@ -275,6 +297,9 @@ impl Node {
         node.keep(tokio::spawn(keeping::keep(node.clone())));
         node.keep(tokio::spawn(windows::keep(node.clone())));
         node.keep(tokio::spawn(month::keep(node.clone())));
+        node.keep(tokio::spawn(gc::keep(node.clone())));
+        node.keep(tokio::spawn(verify::keep(node.clone())));
+        node.keep(tokio::spawn(node.inner.hooks.clone().keep()));
         if let Some(push) = node.inner.config.push.clone() {
             node.keep(tokio::spawn(push::keep(node.clone(), push)));
         }
@@ -286,12 +311,14 @@ impl Node {
 
     fn keep(&self, task: JoinHandle<()>) {
         if let Ok(mut tasks) = self.inner.tasks.lock() {
+            tasks.retain(|task| !task.is_finished());
             tasks.push(task);
         }
     }
 
     /// Stops: says goodbye to the site, and writes down what is only remembered.
     pub async fn stop(&self) {
+        self.inner.verifier.stop();
         self.inner.net.stop().await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         if let Ok(mut tasks) = self.inner.tasks.lock() {

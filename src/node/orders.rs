@@ -4,14 +4,13 @@
 //! Whoever knows something else asks for all of it, and takes over what is later.
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::{Node, blocking};
+use super::{Node, blocking, durable};
 use crate::core::id::NodeId;
 use crate::core::orders::{Heard, LONGEST_ENCODING, Order, OrderError, Orders, Subject};
 use crate::core::wire::message::{OrdersRequest, Request, request};
@@ -84,7 +83,7 @@ impl OrderBook {
         let mut changed = Orders::clone(&orders);
         let done = change(&mut changed)?;
         if changed != **orders {
-            write(&self.file, &changed.encoded()).map_err(|error| {
+            durable::write(&self.file, &changed.encoded()).map_err(|error| {
                 OrderError::Invalid(format!("the order cannot be kept in {}: {error}", self.file.display()))
             })?;
             *orders = Arc::new(changed);
@@ -104,15 +103,6 @@ fn read(file: &Path) -> Orders {
         std::fs::rename(file, aside).ok();
         Orders::default()
     })
-}
-
-fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let mut draft = tempfile::NamedTempFile::new_in(folder)?;
-    draft.write_all(bytes)?;
-    draft.as_file().sync_all()?;
-    draft.persist(file).map_err(|error| error.error)?;
-    std::fs::File::open(folder)?.sync_all()
 }
 
 impl Node {

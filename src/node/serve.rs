@@ -93,6 +93,8 @@ async fn send(reply: &mut Reply<'_>, bytes: &[u8], age_ms: u64) -> io::Result<()
 async fn held(node: &Node, blob: &Bytes, manifest: &Bytes) -> Option<Arc<dyn Blob>> {
     let (blob, manifest) = (BlobId::from_slice(blob)?, ManifestId::from_slice(manifest)?);
     let store = node.inner.store.clone();
+    // What neighbours ask for is of use to the site.
+    store.touch(&blob);
     let held = match store.at_hand(&blob) {
         Some(held) => held,
         None => blocking(move || store.get(&blob)).await??,

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::file::path;
-use super::{Blob, DiskStore, Limits, MemoryStore, Store, StoreError};
-use crate::core::id::{BlobId, ChunkId, PackId};
+use super::{Blob, Checked, DiskStore, Leftover, Limits, MemoryStore, Store, StoreError};
+use crate::core::bitrate::Size;
+use crate::core::id::{BlobId, ChunkId, PackId, PackageName};
 use crate::core::manifest::{Chunk, Manifest};
+use crate::core::quota::Quotas;
 
-const LIMITS: Limits = Limits { quota: 1_000_000, reserve: 0 };
+const LIMITS: Limits = Limits { quota: 1_000_000, reserve: 0, packages: Quotas::NONE };
 
 fn content(seed: u8) -> Vec<u8> {
     let mut bytes = vec![0; 1000];
@@ -160,6 +162,146 @@ fn what_is_pinned_is_not_evicted() {
         store.open(&third).expect("the second makes room");
         assert!(store.get(&first.blob()).is_some() && store.get(&second.blob()).is_none());
     });
+}
+
+/// A store of each kind, whose packages have these quotas.
+fn on_every_store_with(quotas: &[&str], test: impl Fn(&dyn Store)) {
+    let written: Vec<_> = quotas.iter().map(|text| text.parse().expect("valid")).collect();
+    let packages = Quotas::new(&written, Size(LIMITS.quota)).expect("valid");
+    test(&MemoryStore::with_packages(LIMITS.quota, packages.clone()));
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = DiskStore::open(dir.path(), Limits { packages, ..LIMITS }).expect("a fresh folder");
+    test(&Arc::new(store));
+}
+
+#[test]
+fn a_package_takes_no_more_than_its_quota() {
+    let name = |name: &str| name.parse::<PackageName>().expect("valid");
+    on_every_store_with(&["tool=3kB", "*=5kB"], |store| {
+        let (tool, other) = (name("tool"), name("other"));
+        let open = |seeds: &[u8], package| store.open_in(&manifest(seeds), Some(package));
+        let holds = |seeds: &[u8]| store.get(&manifest(seeds).blob()).is_some();
+        drop(open(&[9, 8], &other).expect("room"));
+        drop(open(&[1, 2], &tool).expect("room"));
+        drop(open(&[3], &tool).expect("room"));
+        assert!(holds(&[1, 2]) && holds(&[3]), "both fit");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        store.touch(&manifest(&[1, 2]).blob());
+        drop(open(&[4], &tool).expect("the oldest of them makes room"));
+        assert!(holds(&[1, 2]) && !holds(&[3]) && holds(&[4]) && holds(&[9, 8]));
+        let refused = |seeds: &[u8], package| match open(seeds, package) {
+            Err(StoreError::OverQuota { package, needed, quota }) => (package, needed, quota),
+            other => panic!("{:?}", other.map(|_| ())),
+        };
+        assert_eq!(refused(&[1, 2, 3, 4], &tool), ("tool".to_owned(), 4000, 3000), "never fits");
+        assert!(store.set_pinned(&manifest(&[1, 2]).blob(), true));
+        assert_eq!(refused(&[5, 6], &tool).0, "tool", "the pinned one stays");
+        assert!(holds(&[4]), "and what would not have helped stays, too");
+        drop(store.open(&manifest(&[1, 2, 3, 4, 5, 6])).expect("of no package that is known"));
+        let group = |seeds: &[u8]| {
+            let id = manifest(seeds).blob();
+            store.list().into_iter().find(|held| held.blob == id).and_then(|held| held.group)
+        };
+        assert_eq!((group(&[4]).as_deref(), group(&[1, 2, 3, 4, 5, 6])), (Some("tool"), None));
+        // Now it is known whose it is: it goes, and what is kept is told.
+        store.set_package(&manifest(&[1, 2, 3, 4, 5, 6]).blob(), &other);
+        store.set_package(&manifest(&[9, 8]).blob(), &tool);
+        store.set_pinned(&manifest(&[9, 8]).blob(), true);
+        let trimmed = store.trim();
+        assert_eq!(trimmed.over, [("tool".to_owned(), 1000)]);
+        assert_eq!((trimmed.blobs.len(), trimmed.cache_over), (2, 0));
+        assert!(!holds(&[1, 2, 3, 4, 5, 6]) && !holds(&[4]) && holds(&[1, 2]) && holds(&[9, 8]));
+    });
+}
+
+#[test]
+fn lists_say_what_is_in_use_and_when_it_was_verified() {
+    on_every_store(|store| {
+        let it = manifest(&[1, 2]);
+        let open = store.open(&it).expect("room");
+        assert!(store.list()[0].in_use);
+        fill(&*open, &[1, 2]);
+        drop(open);
+        store.set_verified(&it.blob(), 77);
+        let held = &store.list()[0];
+        assert_eq!((held.in_use, held.verified), (false, 77));
+        let blob = store.get(&it.blob()).expect("held");
+        let first = blob.recheck(0, 1).expect("readable");
+        assert_eq!(first, Checked { bytes: 1000, damaged: vec![], next: Some(1) });
+        let rest = blob.recheck(1, 1_000_000).expect("readable");
+        assert_eq!(rest, Checked { bytes: 1000, damaged: vec![], next: None });
+    });
+}
+
+#[test]
+fn damage_is_found_on_the_disk_and_what_lost_a_chunk_is_not_complete_any_more() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let seeds = [1, 2, 3, 4];
+    let it = manifest(&seeds);
+    let store = disk(dir.path());
+    fill(&*store.open(&it).expect("room"), &seeds);
+    let [whole, part] = ["blob", "part"].map(|ending| path(&dir.path().join("blobs"), &it.blob(), ending));
+    let place = |seed: u8| store.index.place(&ChunkId::of(&content(seed))).map(|(blob, _)| blob);
+    let file = std::fs::File::options().write(true).open(&whole).expect("there");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"rot", 2500).expect("writable");
+    file.sync_all().expect("a disk");
+    let blob = Store::get(&store, &it.blob()).expect("held");
+    assert_eq!(place(3), Some(it.blob()));
+    let checked = blob.recheck(0, u64::MAX).expect("readable");
+    assert_eq!((checked.bytes, checked.damaged), (4000, vec![2]));
+    assert!(!store.list()[0].complete && part.exists() && !whole.exists());
+    assert_eq!((place(3), place(4)), (None, Some(it.blob())), "others do not look for it here");
+    drop((blob, store));
+    let store = disk(dir.path());
+    assert!(!store.list()[0].complete, "nor after a restart");
+    let blob = Store::get(&store, &it.blob()).expect("held");
+    assert_eq!(blob.held(), [0, 1, 3].into_iter().collect());
+    blob.write(2, &content(3)).expect("right");
+    blob.finish().expect("a folder");
+    assert!(store.list()[0].complete && whole.exists() && !part.exists());
+    assert_eq!(store.index.place(&ChunkId::of(&content(3))).map(|(blob, _)| blob), Some(it.blob()));
+    assert!(store.list()[0].verified > 0, "hashed on its way in");
+}
+
+#[test]
+fn what_belongs_to_no_blob_is_left_over_once_it_is_old() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, whole) = (disk(dir.path()), manifest(&[1, 2]));
+    fill(&*store.open(&whole).expect("room"), &[1, 2]);
+    let blobs = dir.path().join("blobs");
+    let stray = manifest(&[7]).blob();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    for name in [format!("{stray}.manifest-new"), format!("{stray}.manifest"), "notes.txt".to_owned()] {
+        std::fs::write(blobs.join(&name), [0; 5000]).expect("room");
+    }
+    assert!(store.leftovers(false).is_empty(), "they may be on their way");
+    for file in walk(&blobs) {
+        std::fs::File::options().append(true).open(file).and_then(|it| it.set_modified(old)).expect("ours");
+    }
+    let names = |left: Vec<Leftover>| {
+        left.into_iter().map(|it| (it.name.len(), it.bytes >= 5000)).collect::<Vec<_>>()
+    };
+    assert_eq!(names(store.leftovers(true)).len(), 2, "a look changes nothing");
+    let mut gone = names(store.leftovers(false));
+    gone.sort_unstable();
+    assert_eq!(gone, [(64 + ".manifest".len(), true), (64 + ".manifest-new".len(), true)]);
+    assert!(store.leftovers(false).is_empty() && blobs.join("notes.txt").exists());
+    assert_eq!(Store::get(&store, &whole.blob()).expect("held").read(1).expect("untouched"), content(2));
+}
+
+#[test]
+fn looking_at_a_blob_is_no_use_of_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let it = manifest(&[1]);
+    fill(&*disk(dir.path()).open(&it).expect("room"), &[1]);
+    let store = disk(dir.path());
+    let before = store.list()[0].last_used;
+    std::thread::sleep(std::time::Duration::from_millis(3));
+    Store::get(&store, &it.blob()).expect("held").recheck(0, u64::MAX).expect("readable");
+    assert_eq!(store.list()[0].last_used, before);
+    drop(store);
+    std::fs::remove_dir_all(dir.path().join("index")).expect("an index");
+    assert!(disk(dir.path()).list()[0].last_used > 0, "without an index, its file's age is known");
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::file::{BlobFile, path, sync_folder};
+use super::file::BlobFile;
 use super::index::{Index, Record};
-use super::{Blob, Held, Store, StoreError, now_ms};
-use crate::core::evict::{self, Candidate, Room};
-use crate::core::id::{BlobId, ManifestId};
+use super::{Blob, Checked, Held, Leftover, Store, StoreError, Trimmed, now_ms};
+use crate::core::id::{BlobId, PackageName};
 use crate::core::manifest::Manifest;
+use crate::core::quota::Quotas;
 
 /// Blob files that stay open though nobody uses them: what was verified of them is remembered.
 const MAX_OPEN: usize = 256;
@@ -19,38 +19,41 @@ const MAX_OPEN: usize = 256;
 const NEARLY: u64 = 4;
 
 /// What the store may use.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// The most bytes that blobs may take.
     pub quota: u64,
     /// Bytes to leave free on the file system.
     pub reserve: u64,
+    /// What each package may take of them.
+    pub packages: Quotas,
 }
 
 #[derive(Debug)]
-struct Entry {
-    size: u64,
-    complete: bool,
-    record: Record,
+pub(super) struct Entry {
+    pub(super) size: u64,
+    /// It has the name of a complete one, as far as is known: what lies in the file decides.
+    pub(super) complete: bool,
+    pub(super) record: Record,
     /// Its record has changed since it was written down.
-    touched: bool,
+    pub(super) touched: bool,
     /// Open since somebody asked for it.
-    open: Option<Arc<BlobFile>>,
+    pub(super) open: Option<Arc<BlobFile>>,
 }
 
 impl Entry {
     /// All chunks are there, durable or not yet.
     fn is_complete(&self) -> bool {
-        self.complete || self.open.as_ref().is_some_and(|open| open.is_full())
+        self.open.as_ref().map_or(self.complete, |open| open.is_full())
     }
 }
 
 /// Blobs in `DIR/blobs`, the index in `DIR/index`. One process at a time: `DIR/lock`.
 #[derive(Debug)]
 pub struct DiskStore {
-    folder: PathBuf,
-    index: Index,
-    limits: Limits,
+    pub(super) folder: PathBuf,
+    pub(super) index: Index,
+    pub(super) limits: Limits,
     entries: Mutex<HashMap<BlobId, Entry>>,
     _lock: File,
 }
@@ -75,128 +78,24 @@ impl DiskStore {
         Ok(store)
     }
 
-    /// Finds what is there. The files decide; the index is brought up to date with them.
-    fn scan(&self) -> Result<(), StoreError> {
-        let listing = fs::read_dir(&self.folder).map_err(StoreError::io("list the blob folder"))?;
-        let mut found = HashMap::new();
-        for file in listing.flatten() {
-            let name = file.file_name();
-            let Some((stem, ending)) = name.to_str().and_then(|name| name.rsplit_once('.')) else { continue };
-            if let Ok(blob) = stem.parse::<BlobId>()
-                && matches!(ending, "blob" | "part")
-            {
-                *found.entry(blob).or_insert(false) |= ending == "blob";
-            }
-        }
-        for (blob, complete) in found {
-            let Some(manifest) = self.read_manifest(&blob) else {
-                tracing::warn!(%blob, "dropped: its manifest is gone or damaged");
-                self.remove_files(&blob);
-                continue;
-            };
-            let mut record = self.index.record(&blob).unwrap_or_default();
-            if complete && !record.indexed {
-                self.index.add_chunks(&manifest);
-                record.indexed = true;
-            }
-            let entry = Entry { size: manifest.size(), complete, record, touched: false, open: None };
-            self.entries().insert(blob, entry);
-        }
-        Ok(())
-    }
-
-    fn entries(&self) -> MutexGuard<'_, HashMap<BlobId, Entry>> {
+    pub(super) fn entries(&self) -> MutexGuard<'_, HashMap<BlobId, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The manifest file holds its own id before the encoding, so that damage shows.
-    fn read_manifest(&self, blob: &BlobId) -> Option<Arc<Manifest>> {
-        let bytes = fs::read(path(&self.folder, blob, "manifest")).ok()?;
-        let (id, encoded) = bytes.split_at_checked(32)?;
-        let manifest = Manifest::decode(ManifestId::from_slice(id)?, encoded.to_vec().into()).ok()?;
-        (manifest.blob() == *blob).then(|| Arc::new(manifest))
-    }
-
-    fn write_manifest(&self, manifest: &Manifest) -> std::io::Result<()> {
-        let target = path(&self.folder, &manifest.blob(), "manifest");
-        let draft = path(&self.folder, &manifest.blob(), "manifest-new");
-        fs::write(&draft, [&manifest.id().as_bytes()[..], manifest.encoded()].concat())?;
-        File::open(&draft)?.sync_all()?;
-        fs::rename(&draft, target)?;
-        sync_folder(&self.folder)
-    }
-
-    fn remove_files(&self, blob: &BlobId) {
-        for ending in ["blob", "part", "manifest"] {
-            fs::remove_file(path(&self.folder, blob, ending)).ok();
-        }
-    }
-
-    fn disk_free(&self) -> Result<u64, StoreError> {
-        rustix::fs::statvfs(&self.folder)
-            .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
-            .map_err(|error| StoreError::io("ask for free space")(error.into()))
-    }
-
-    /// Evicts until so many more bytes fit.
-    fn make_room(&self, incoming: u64) -> Result<(), StoreError> {
-        let disk_free = self.disk_free()?;
-        let room = Room { quota: self.limits.quota, disk_free, reserve: self.limits.reserve };
-        let candidates: Vec<Candidate> = self
-            .entries()
-            .iter()
-            .map(|(&blob, entry)| Candidate {
-                blob,
-                bytes: entry.size,
-                last_used: entry.record.last_used,
-                kept: entry.record.pinned || in_use(entry),
-            })
-            .collect();
-        let Some(victims) = evict::plan(candidates, room, incoming) else {
-            let why = if incoming + room.reserve > room.disk_free {
-                format!("the disk has {} bytes free, of which {} stay free", room.disk_free, room.reserve)
-            } else {
-                format!("the quota is {} bytes", room.quota)
-            };
-            return Err(StoreError::NoSpace { needed: incoming, why });
-        };
-        for blob in victims {
-            tracing::info!(%blob, "evicted, to make room");
-            self.remove(&blob)?;
-        }
-        Ok(())
-    }
-
-    /// Copies what other blobs hold; what cannot be read there is fetched like the rest.
-    fn reuse(&self, blob: &BlobFile) {
-        let held = blob.held();
-        let mut donors: HashMap<BlobId, Option<Arc<dyn Blob>>> = HashMap::new();
-        for (index, chunk) in (0u32..).zip(blob.manifest().chunks()) {
-            if held.contains(index) {
-                continue;
-            }
-            let Some((donor, at)) = self.index.place(&chunk.id) else { continue };
-            if donor == blob.manifest().blob() {
-                continue;
-            }
-            let donor = donors.entry(donor).or_insert_with(|| self.get(&donor));
-            let content = donor.as_ref().and_then(|donor| donor.read(at).ok());
-            if let Some(content) = content
-                && let Err(error) = blob.write(index, &content)
-            {
-                tracing::debug!(%error, "a chunk could not be taken over");
-            }
-        }
-    }
-
-    fn insert(&self, blob: Arc<BlobFile>, complete: bool) -> Arc<BlobFile> {
+    /// What was opened is everybody's; it was used just now if somebody wants to have it.
+    fn insert(&self, blob: Arc<BlobFile>, complete: bool, used: Option<Option<&str>>) -> Arc<BlobFile> {
         let id = blob.manifest().blob();
-        let record = Record { last_used: now_ms(), ..self.index.record(&id).unwrap_or_default() };
-        self.index.set_record(&id, record);
         let size = blob.manifest().size();
         let mut entries = self.entries();
-        let entry = entries.entry(id).or_insert(Entry { size, complete, record, touched: false, open: None });
-        entry.record.last_used = record.last_used;
+        let entry = entries.entry(id).or_insert_with(|| {
+            let record = self.index.record(&id).unwrap_or_default();
+            Entry { size, complete, record, touched: false, open: None }
+        });
+        if let Some(package) = used {
+            entry.record.last_used = now_ms();
+            entry.record.group = package.map(str::to_owned).or(entry.record.group.take());
+            self.index.set_record(&id, &entry.record);
+        }
         // Two callers may have opened it at once: the first one's file is everybody's.
         let open = entry.open.get_or_insert(blob).clone();
         close_idle(&mut entries);
@@ -214,7 +113,7 @@ impl DiskStore {
         };
         let manifest = self.read_manifest(blob)?;
         let file = BlobFile::load(&self.folder, manifest).ok()?;
-        let file = self.insert(Arc::new(file), complete);
+        let file = self.insert(Arc::new(file), complete, None);
         if !complete && let Err(error) = self.finish(&file) {
             tracing::warn!(%blob, %error, "could not be finished; tried again at the next opening");
         }
@@ -238,7 +137,7 @@ fn close_idle(entries: &mut HashMap<BlobId, Entry>) {
     }
 }
 
-fn in_use(entry: &Entry) -> bool {
+pub(super) fn in_use(entry: &Entry) -> bool {
     entry.open.as_ref().is_some_and(|open| Arc::strong_count(open) > 1)
 }
 
@@ -262,7 +161,15 @@ impl Blob for Indexed {
     }
 
     fn read_run(&self, first: u32, most: u64) -> Result<bytes::Bytes, StoreError> {
-        self.file.read_run(first, most)
+        let read = self.file.read_run(first, most);
+        self.store.note_lost(&self.file);
+        read
+    }
+
+    fn recheck(&self, first: u32, most: u64) -> Result<Checked, StoreError> {
+        let checked = self.file.recheck(first, most);
+        self.store.note_lost(&self.file);
+        checked
     }
 
     fn read_cached(&self, first: u32, most: u64) -> Option<bytes::Bytes> {
@@ -274,19 +181,46 @@ impl Blob for Indexed {
     }
 }
 
+/// Copies what other blobs hold; what cannot be read there is fetched like the rest.
+fn reuse(store: &Arc<DiskStore>, blob: &BlobFile) {
+    let held = blob.held();
+    let mut donors: HashMap<BlobId, Option<Arc<dyn Blob>>> = HashMap::new();
+    for (index, chunk) in (0u32..).zip(blob.manifest().chunks()) {
+        if held.contains(index) {
+            continue;
+        }
+        let Some((donor, at)) = store.index.place(&chunk.id) else { continue };
+        if donor == blob.manifest().blob() {
+            continue;
+        }
+        let donor = donors.entry(donor).or_insert_with(|| Store::get(store, &donor));
+        let content = donor.as_ref().and_then(|donor| donor.read(at).ok());
+        if let Some(content) = content
+            && let Err(error) = blob.write(index, &content)
+        {
+            tracing::debug!(%error, "a chunk could not be taken over");
+        }
+    }
+}
+
 impl Store for Arc<DiskStore> {
-    fn open(&self, manifest: &Arc<Manifest>) -> Result<Arc<dyn Blob>, StoreError> {
-        let blob = manifest.blob();
+    fn open_in(
+        &self,
+        manifest: &Arc<Manifest>,
+        package: Option<&PackageName>,
+    ) -> Result<Arc<dyn Blob>, StoreError> {
+        let (blob, package) = (manifest.blob(), package.map(PackageName::as_str));
         let known = self.open_known(&blob).filter(|known| known.manifest().id() == manifest.id());
         if let Some(file) = known {
+            self.touch(&blob);
             return Ok(Arc::new(Indexed { file, store: self.clone() }));
         }
         self.remove(&blob)?;
-        self.make_room(manifest.size())?;
+        self.make_room(manifest.size(), package)?;
         self.write_manifest(manifest).map_err(StoreError::io("write a manifest"))?;
         let file = BlobFile::create(&self.folder, manifest.clone())?;
-        self.reuse(&file);
-        let file = self.insert(Arc::new(file), false);
+        reuse(self, &file);
+        let file = self.insert(Arc::new(file), false, Some(package));
         let blob = Indexed { file, store: self.clone() };
         blob.finish()?;
         Ok(Arc::new(blob))
@@ -312,6 +246,9 @@ impl Store for Arc<DiskStore> {
                 complete: entry.is_complete(),
                 last_used: entry.record.last_used,
                 pinned: entry.record.pinned,
+                in_use: in_use(entry),
+                group: entry.record.group.clone(),
+                verified: entry.record.verified,
             })
             .collect()
     }
@@ -324,13 +261,24 @@ impl Store for Arc<DiskStore> {
     }
 
     fn set_pinned(&self, blob: &BlobId, pinned: bool) -> bool {
-        let mut entries = self.entries();
-        let Some(entry) = entries.get_mut(blob) else { return false };
-        if entry.record.pinned != pinned {
-            entry.record.pinned = pinned;
-            self.index.set_record(blob, entry.record);
-        }
-        true
+        self.change(blob, |record| std::mem::replace(&mut record.pinned, pinned) != pinned)
+    }
+
+    fn set_package(&self, blob: &BlobId, package: &PackageName) {
+        let name = Some(package.to_string());
+        self.change(blob, |record| std::mem::replace(&mut record.group, name.clone()) != name);
+    }
+
+    fn set_verified(&self, blob: &BlobId, at_ms: u64) {
+        self.change(blob, |record| std::mem::replace(&mut record.verified, at_ms) != at_ms);
+    }
+
+    fn trim(&self) -> Trimmed {
+        DiskStore::trim(self)
+    }
+
+    fn leftovers(&self, look: bool) -> Vec<Leftover> {
+        DiskStore::leftovers(self, look)
     }
 
     fn remove(&self, blob: &BlobId) -> Result<bool, StoreError> {
@@ -350,9 +298,11 @@ impl Store for Arc<DiskStore> {
         let touched: Vec<(BlobId, Record)> = self
             .entries()
             .iter_mut()
-            .filter_map(|(blob, entry)| std::mem::take(&mut entry.touched).then_some((*blob, entry.record)))
+            .filter_map(|(blob, entry)| {
+                std::mem::take(&mut entry.touched).then(|| (*blob, entry.record.clone()))
+            })
             .collect();
-        touched.iter().for_each(|(blob, record)| self.index.set_record(blob, *record));
+        touched.iter().for_each(|(blob, record)| self.index.set_record(blob, record));
         self.index.flush();
     }
 }
@@ -369,16 +319,47 @@ impl DiskStore {
             });
             if first {
                 self.index.add_chunks(manifest);
+                // Every chunk was hashed on its way in.
+                self.change(&manifest.blob(), |record| {
+                    record.verified = now_ms();
+                    true
+                });
             }
         }
         Ok(())
     }
 
-    fn get(&self, blob: &BlobId) -> Option<Arc<dyn Blob>> {
-        self.open_known(blob).map(|file| file as Arc<dyn Blob>)
+    /// The index does not know chunks any more that turned out damaged. Others hold them perhaps, and
+    /// the next blob that needs them finds them there.
+    fn note_lost(&self, file: &BlobFile) {
+        let lost = file.take_lost();
+        if lost.is_empty() {
+            return;
+        }
+        let manifest = file.manifest();
+        let blob = manifest.blob();
+        tracing::warn!(%blob, chunks = lost.len(), "damaged on disk, and not held any more");
+        if let Some(entry) = self.entries().get_mut(&blob) {
+            entry.complete = false;
+            // All are entered again when it is whole again.
+            entry.record.indexed = false;
+            self.index.set_record(&blob, &entry.record);
+        }
+        let chunks = lost.iter().filter_map(|&index| manifest.chunk(index)).map(|chunk| &chunk.id);
+        self.index.forget_chunks(&blob, chunks);
     }
 
-    fn remove(&self, blob: &BlobId) -> Result<bool, StoreError> {
+    /// Changes a record, and writes it down if it is another then; false if the blob is not held.
+    fn change(&self, blob: &BlobId, change: impl FnOnce(&mut Record) -> bool) -> bool {
+        let mut entries = self.entries();
+        let Some(entry) = entries.get_mut(blob) else { return false };
+        if change(&mut entry.record) {
+            self.index.set_record(blob, &entry.record);
+        }
+        true
+    }
+
+    pub(super) fn remove(&self, blob: &BlobId) -> Result<bool, StoreError> {
         {
             let mut entries = self.entries();
             match entries.get(blob) {

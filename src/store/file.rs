@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Blob, Buffer, StoreError, span};
+use super::{Blob, Buffer, Checked, StoreError, check, span};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::{BlobId, ChunkId};
 use crate::core::manifest::Manifest;
@@ -23,7 +23,10 @@ struct State {
     /// Chunks hashed since `stamp`.
     verified: ChunkSet,
     stamp: Stamp,
+    /// It has its final name.
     complete: bool,
+    /// Chunks that turned out damaged and that the index does not know of yet.
+    lost: Vec<u32>,
 }
 
 /// A run of held chunks, about to be read.
@@ -84,7 +87,7 @@ impl BlobFile {
     fn over(folder: &Path, manifest: Arc<Manifest>, file: File, held: ChunkSet, complete: bool) -> Self {
         let verified = if complete { ChunkSet::new() } else { held.clone() };
         let stamp = stamp(&file).unwrap_or_default();
-        let state = Mutex::new(State { held, verified, stamp, complete });
+        let state = Mutex::new(State { held, verified, stamp, complete, lost: Vec::new() });
         Self { manifest, folder: folder.to_owned(), file, state, writing: Mutex::default() }
     }
 
@@ -134,14 +137,47 @@ impl BlobFile {
         for index in good {
             state.verified.insert(index);
         }
+        drop(state);
         if let Some(index) = damaged {
-            state.held.remove(index);
-            state.verified.remove(index);
+            self.drop_chunks(&[index]);
             if index == span.chunks.start {
                 return Err(StoreError::WrongHash(index));
             }
         }
         Ok(content.slice(..right as usize))
+    }
+
+    /// Holds damaged chunks no more. A blob that was complete is not any longer, nor after a restart: it
+    /// gets the name of one that fills, which is hashed when it is opened.
+    pub(super) fn drop_chunks(&self, damaged: &[u32]) {
+        let mut state = self.state();
+        for &index in damaged {
+            state.verified.remove(index);
+            if state.held.remove(index) {
+                state.lost.push(index);
+            }
+        }
+        if !state.complete || state.lost.is_empty() {
+            return;
+        }
+        let blob = self.manifest.blob();
+        let [part, whole] = ["part", "blob"].map(|ending| path(&self.folder, &blob, ending));
+        let renamed = std::fs::rename(whole, part).and_then(|()| sync_folder(&self.folder));
+        match renamed {
+            Ok(()) => state.complete = false,
+            Err(error) => tracing::warn!(%blob, %error, "a damaged blob keeps the name of a complete one"),
+        }
+    }
+
+    /// The chunks that were lost since this was last asked.
+    pub(super) fn take_lost(&self) -> Vec<u32> {
+        std::mem::take(&mut self.state().lost)
+    }
+
+    /// Where it lies now.
+    pub(super) fn place(&self) -> PathBuf {
+        let ending = if self.state().complete { "blob" } else { "part" };
+        path(&self.folder, &self.manifest.blob(), ending)
     }
 
     /// Forgets what was verified if the file was changed by somebody else.
@@ -204,6 +240,7 @@ impl Blob for BlobFile {
                 Ok(0) => break, // cut short: what is missing is damaged, not unreadable
                 Ok(more) => read += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_bad_sector(&error) => break, // to be written anew, which often cures it
                 Err(error) => return Err(StoreError::io("read chunks")(error)),
             }
         }
@@ -218,6 +255,10 @@ impl Blob for BlobFile {
         let read = rustix::io::preadv2(&self.file, &mut buffers, span.bytes.start, flags).ok()?;
         let whole = self.whole(&span, read as u64) as usize;
         (whole > 0).then(|| Bytes::from(content).slice(..whole))
+    }
+
+    fn recheck(&self, first: u32, most: u64) -> Result<Checked, StoreError> {
+        check::recheck(self, first, most)
     }
 
     fn finish(&self) -> Result<(), StoreError> {
@@ -239,6 +280,11 @@ impl Blob for BlobFile {
         state.stamp = stamp(&self.file).unwrap_or_default();
         Ok(())
     }
+}
+
+/// The disk cannot read what it holds there.
+pub(super) fn is_bad_sector(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 fn stamp(file: &File) -> io::Result<Stamp> {

@@ -19,12 +19,18 @@ const CACHE: u64 = 8 << 20;
 const FLUSH_MS: u64 = 1000;
 
 /// A blob's record.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) last_used: u64,
     pub(super) pinned: bool,
     /// Its chunks are in the index.
     pub(super) indexed: bool,
+    /// When all of it was last hashed.
+    #[serde(default)]
+    pub(super) verified: u64,
+    /// The package that its room is counted for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) group: Option<String>,
 }
 
 #[derive(Debug)]
@@ -70,25 +76,30 @@ impl Index {
         self.warn(self.chunks.apply_batch(batch));
         let mut record = self.record(&manifest.blob()).unwrap_or_default();
         record.indexed = true;
-        self.set_record(&manifest.blob(), record);
+        self.set_record(&manifest.blob(), &record);
     }
 
     /// Takes out a blob that is going.
     pub(super) fn remove(&self, blob: &BlobId, manifest: Option<&Manifest>) {
-        for chunk in manifest.into_iter().flat_map(Manifest::chunks) {
-            if self.place(&chunk.id).is_some_and(|(place, _)| place == *blob) {
-                self.warn(self.chunks.remove(chunk.id.as_bytes()));
+        self.forget_chunks(blob, manifest.into_iter().flat_map(Manifest::chunks).map(|chunk| &chunk.id));
+        self.warn(self.blobs.remove(blob.as_bytes()));
+    }
+
+    /// Takes out chunks that a blob does not hold any more.
+    pub(super) fn forget_chunks<'a>(&self, blob: &BlobId, chunks: impl Iterator<Item = &'a ChunkId>) {
+        for chunk in chunks {
+            if self.place(chunk).is_some_and(|(place, _)| place == *blob) {
+                self.warn(self.chunks.remove(chunk.as_bytes()));
             }
         }
-        self.warn(self.blobs.remove(blob.as_bytes()));
     }
 
     pub(super) fn record(&self, blob: &BlobId) -> Option<Record> {
         serde_json::from_slice(&self.blobs.get(blob.as_bytes()).ok()??).ok()
     }
 
-    pub(super) fn set_record(&self, blob: &BlobId, record: Record) {
-        if let Ok(bytes) = serde_json::to_vec(&record) {
+    pub(super) fn set_record(&self, blob: &BlobId, record: &Record) {
+        if let Ok(bytes) = serde_json::to_vec(record) {
             self.warn(self.blobs.insert(blob.as_bytes(), bytes));
         }
     }

@@ -1,15 +1,18 @@
 //! The store's double: the same behaviour, in memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::room::refusal;
 use super::span::{run, verified};
-use super::{Blob, Held, Store, StoreError, now_ms};
+use super::{Blob, Checked, Held, Leftover, Store, StoreError, Trimmed, now_ms};
 use crate::core::chunkset::ChunkSet;
-use crate::core::id::BlobId;
+use crate::core::evict::{self, Candidate, Incoming, Room};
+use crate::core::id::{BlobId, PackageName};
 use crate::core::manifest::Manifest;
+use crate::core::quota::Quotas;
 
 /// A blob in memory.
 #[derive(Debug)]
@@ -18,12 +21,37 @@ struct MemoryBlob {
     chunks: Mutex<HashMap<u32, Bytes>>,
 }
 
+#[derive(Debug)]
+struct Entry {
+    blob: Arc<MemoryBlob>,
+    last_used: u64,
+    pinned: bool,
+    group: Option<String>,
+    verified: u64,
+}
+
+impl Entry {
+    fn in_use(&self) -> bool {
+        Arc::strong_count(&self.blob) > 1
+    }
+
+    fn candidate(&self) -> Candidate {
+        Candidate {
+            blob: self.blob.manifest.blob(),
+            bytes: self.blob.manifest.size(),
+            last_used: self.last_used,
+            kept: self.pinned || self.in_use(),
+            group: self.group.clone(),
+        }
+    }
+}
+
 /// Blobs in memory, up to a quota; nothing survives the process.
 #[derive(Debug)]
 pub struct MemoryStore {
     quota: u64,
-    blobs: Mutex<HashMap<BlobId, (Arc<MemoryBlob>, u64)>>,
-    pinned: Mutex<HashSet<BlobId>>,
+    packages: Quotas,
+    blobs: Mutex<HashMap<BlobId, Entry>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -33,7 +61,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl MemoryStore {
     /// An empty store that takes so many bytes.
     pub fn new(quota: u64) -> Self {
-        Self { quota, blobs: Mutex::default(), pinned: Mutex::default() }
+        Self::with_packages(quota, Quotas::NONE)
+    }
+
+    /// The same, of each package no more than its quota.
+    pub fn with_packages(quota: u64, packages: Quotas) -> Self {
+        Self { quota, packages, blobs: Mutex::default() }
     }
 }
 
@@ -74,48 +107,62 @@ impl Blob for MemoryBlob {
         )
     }
 
+    fn recheck(&self, first: u32, most: u64) -> Result<Checked, StoreError> {
+        let mut checked = Checked::default();
+        for index in self.held().iter_from(first) {
+            if checked.bytes >= most {
+                checked.next = Some(index);
+                break;
+            }
+            checked.bytes += self.manifest.chunk(index).map_or(0, |chunk| u64::from(chunk.length));
+        }
+        Ok(checked)
+    }
+
     fn finish(&self) -> Result<(), StoreError> {
         Ok(())
     }
 }
 
 impl Store for MemoryStore {
-    fn open(&self, manifest: &Arc<Manifest>) -> Result<Arc<dyn Blob>, StoreError> {
+    fn open_in(
+        &self,
+        manifest: &Arc<Manifest>,
+        package: Option<&PackageName>,
+    ) -> Result<Arc<dyn Blob>, StoreError> {
         let mut blobs = lock(&self.blobs);
-        if let Some((blob, used)) = blobs.get_mut(&manifest.blob()) {
-            *used = now_ms();
-            return Ok(blob.clone());
+        if let Some(entry) = blobs.get_mut(&manifest.blob()) {
+            entry.last_used = now_ms();
+            return Ok(entry.blob.clone());
         }
-        loop {
-            let used: u64 = blobs.values().map(|(blob, _)| blob.manifest.size()).sum();
-            if used + manifest.size() <= self.quota {
-                break;
-            }
-            let pinned = lock(&self.pinned);
-            let idle =
-                blobs.iter().filter(|(id, (blob, _))| Arc::strong_count(blob) == 1 && !pinned.contains(*id));
-            let Some(oldest) = idle.min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id) else {
-                let why = format!("the quota is {} bytes", self.quota);
-                return Err(StoreError::NoSpace { needed: manifest.size(), why });
-            };
-            blobs.remove(&oldest);
+        let room = Room { quota: self.quota, disk_free: u64::MAX, reserve: 0 };
+        let group = package.map(PackageName::as_str);
+        let group = group.and_then(|group| Some((group, self.packages.of(group)?)));
+        let held: Vec<Candidate> = blobs.values().map(Entry::candidate).collect();
+        let bytes = manifest.size();
+        let victims = evict::plan(&held, room, Incoming { bytes, group })
+            .map_err(|full| refusal(full, room, bytes, group))?;
+        for blob in victims {
+            blobs.remove(&blob);
         }
         let blob = Arc::new(MemoryBlob { manifest: manifest.clone(), chunks: Mutex::default() });
         for (index, chunk) in (0u32..).zip(manifest.chunks()) {
-            let donor = blobs.values().find_map(|(donor, _)| {
-                let at = donor.manifest.chunks().iter().position(|other| other.id == chunk.id)?;
-                donor.read(at as u32).ok()
+            let donor = blobs.values().find_map(|donor| {
+                let at = donor.blob.manifest.chunks().iter().position(|other| other.id == chunk.id)?;
+                donor.blob.read(at as u32).ok()
             });
             if let Some(content) = donor {
                 blob.write(index, &content)?;
             }
         }
-        blobs.insert(manifest.blob(), (blob.clone(), now_ms()));
+        let group = package.map(ToString::to_string);
+        let entry = Entry { blob: blob.clone(), last_used: now_ms(), pinned: false, group, verified: 0 };
+        blobs.insert(manifest.blob(), entry);
         Ok(blob)
     }
 
     fn get(&self, blob: &BlobId) -> Option<Arc<dyn Blob>> {
-        lock(&self.blobs).get(blob).map(|(blob, _)| blob.clone() as Arc<dyn Blob>)
+        lock(&self.blobs).get(blob).map(|entry| entry.blob.clone() as Arc<dyn Blob>)
     }
 
     fn at_hand(&self, blob: &BlobId) -> Option<Arc<dyn Blob>> {
@@ -124,35 +171,56 @@ impl Store for MemoryStore {
 
     fn list(&self) -> Vec<Held> {
         let blobs = lock(&self.blobs);
-        let held = blobs.iter().map(|(&id, (blob, used))| Held {
+        let held = blobs.iter().map(|(&id, entry)| Held {
             blob: id,
-            size: blob.manifest.size(),
-            complete: blob.held().len() == blob.manifest.count(),
-            last_used: *used,
-            pinned: lock(&self.pinned).contains(&id),
+            size: entry.blob.manifest.size(),
+            complete: entry.blob.held().len() == entry.blob.manifest.count(),
+            last_used: entry.last_used,
+            pinned: entry.pinned,
+            in_use: entry.in_use(),
+            group: entry.group.clone(),
+            verified: entry.verified,
         });
         held.collect()
     }
 
     fn touch(&self, blob: &BlobId) {
-        if let Some((_, used)) = lock(&self.blobs).get_mut(blob) {
-            *used = now_ms();
+        if let Some(entry) = lock(&self.blobs).get_mut(blob) {
+            entry.last_used = now_ms();
         }
     }
 
     fn set_pinned(&self, blob: &BlobId, pinned: bool) -> bool {
-        let held = lock(&self.blobs).contains_key(blob);
-        if held && pinned {
-            lock(&self.pinned).insert(*blob);
-        } else {
-            lock(&self.pinned).remove(blob);
+        lock(&self.blobs).get_mut(blob).map(|entry| entry.pinned = pinned).is_some()
+    }
+
+    fn set_package(&self, blob: &BlobId, package: &PackageName) {
+        if let Some(entry) = lock(&self.blobs).get_mut(blob) {
+            entry.group = Some(package.to_string());
         }
-        held
+    }
+
+    fn set_verified(&self, blob: &BlobId, at_ms: u64) {
+        if let Some(entry) = lock(&self.blobs).get_mut(blob) {
+            entry.verified = at_ms;
+        }
+    }
+
+    fn trim(&self) -> Trimmed {
+        let mut blobs = lock(&self.blobs);
+        let held: Vec<Candidate> = blobs.values().map(Entry::candidate).collect();
+        let plan = evict::trim(&held, &self.packages, self.quota);
+        plan.blobs.iter().for_each(|blob| drop(blobs.remove(blob)));
+        Trimmed { blobs: plan.blobs, over: plan.over.into_iter().collect(), cache_over: plan.cache_over }
+    }
+
+    fn leftovers(&self, _look: bool) -> Vec<Leftover> {
+        Vec::new()
     }
 
     fn remove(&self, blob: &BlobId) -> Result<bool, StoreError> {
         let mut blobs = lock(&self.blobs);
-        let idle = blobs.get(blob).is_some_and(|(blob, _)| Arc::strong_count(blob) == 1);
+        let idle = blobs.get(blob).is_some_and(|entry| !entry.in_use());
         Ok(idle && blobs.remove(blob).is_some())
     }
 

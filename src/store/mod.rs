@@ -12,12 +12,15 @@
 //! All calls block; the node makes them on threads that may.
 
 mod buffer;
+mod check;
 #[cfg(test)]
 mod conformance;
 mod disk;
 mod file;
+mod folder;
 mod index;
 mod memory;
+mod room;
 mod span;
 
 use std::io;
@@ -26,11 +29,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::core::chunkset::ChunkSet;
-use crate::core::id::BlobId;
+use crate::core::id::{BlobId, PackageName};
 use crate::core::manifest::Manifest;
 
 pub use buffer::{Buffer, PIECE};
 pub use disk::{DiskStore, Limits};
+pub use folder::Leftover;
 pub use memory::MemoryStore;
 
 /// Why the store could not do something.
@@ -45,6 +49,18 @@ pub enum StoreError {
         needed: u64,
         /// Which limit.
         why: String,
+    },
+    /// The versions of a package take what they may, and none of them may go.
+    #[error(
+        "no room for {needed} more bytes of {package} in the store: its package_quota here is {quota} bytes, and nothing that may go is left of it; raise it, or unpin a version"
+    )]
+    OverQuota {
+        /// Which package.
+        package: String,
+        /// What was asked for, in bytes.
+        needed: u64,
+        /// What it may take, in bytes.
+        quota: u64,
     },
     /// The chunk is not held (any more).
     #[error("chunk {0} is not held")]
@@ -89,6 +105,34 @@ pub struct Held {
     pub last_used: u64,
     /// It is never evicted.
     pub pinned: bool,
+    /// Somebody reads or fills it.
+    pub in_use: bool,
+    /// The package that its room is counted for, if that is known.
+    pub group: Option<String>,
+    /// When all of it was last hashed, in milliseconds since the epoch; 0: not known.
+    pub verified: u64,
+}
+
+/// What a look at the bytes on the disk has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Bytes that were read and hashed.
+    pub bytes: u64,
+    /// Chunks that were damaged. They are not held any more.
+    pub damaged: Vec<u32>,
+    /// Where to go on; none: this was the end.
+    pub next: Option<u32>,
+}
+
+/// What had to go since a quota was lowered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Blobs that were removed.
+    pub blobs: Vec<BlobId>,
+    /// Packages whose kept versions take more than they may, and by how many bytes.
+    pub over: Vec<(String, u64)>,
+    /// Bytes by which what is kept is more than the whole cache takes.
+    pub cache_over: u64,
 }
 
 /// One blob, complete or filling. While somebody holds it, it is not evicted.
@@ -135,6 +179,13 @@ pub trait Blob: Send + Sync {
         }
     }
 
+    /// Reads what is held from `first` on from the disk, past what the system has of it in memory, some
+    /// `most` bytes; hashes it whether it was verified before or not, and drops what turns out damaged.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the file cannot be read at all.
+    fn recheck(&self, first: u32, most: u64) -> Result<Checked, StoreError>;
+
     /// Makes a blob that has all its chunks durable under its final name.
     ///
     /// # Errors
@@ -145,13 +196,25 @@ pub trait Blob: Send + Sync {
 /// All blobs of this node.
 pub trait Store: Send + Sync {
     /// Opens a blob, making room for it if it is new, and taking over chunks that other blobs
-    /// hold already.
+    /// hold already. Its room is counted for a package, if that is known.
     ///
     /// # Errors
-    /// [`StoreError::NoSpace`], [`StoreError::Io`].
-    fn open(&self, manifest: &Arc<Manifest>) -> Result<Arc<dyn Blob>, StoreError>;
+    /// [`StoreError::NoSpace`], [`StoreError::OverQuota`], [`StoreError::Io`].
+    fn open_in(
+        &self,
+        manifest: &Arc<Manifest>,
+        package: Option<&PackageName>,
+    ) -> Result<Arc<dyn Blob>, StoreError>;
 
-    /// A blob of which something is held.
+    /// Opens a blob of no package that is known.
+    ///
+    /// # Errors
+    /// As [`Store::open_in`].
+    fn open(&self, manifest: &Arc<Manifest>) -> Result<Arc<dyn Blob>, StoreError> {
+        self.open_in(manifest, None)
+    }
+
+    /// A blob of which something is held. That is no use of it: see [`Store::touch`].
     fn get(&self, blob: &BlobId) -> Option<Arc<dyn Blob>>;
 
     /// The same, if that takes no disk access: it was in use not long ago.
@@ -165,6 +228,18 @@ pub trait Store: Send + Sync {
 
     /// Keeps a blob from being evicted, or does so no more; false if it is not held.
     fn set_pinned(&self, blob: &BlobId, pinned: bool) -> bool;
+
+    /// Notes what package a blob's room is counted for.
+    fn set_package(&self, blob: &BlobId, package: &PackageName);
+
+    /// Notes that all of a blob was hashed at this time, in milliseconds since the epoch.
+    fn set_verified(&self, blob: &BlobId, at_ms: u64);
+
+    /// Removes what is more than the quotas allow, as far as it may go.
+    fn trim(&self) -> Trimmed;
+
+    /// Files that belong to no blob, and are older than an hour; removed unless this is only a `look`.
+    fn leftovers(&self, look: bool) -> Vec<Leftover>;
 
     /// Removes a blob; false if it is not held, or in use.
     ///

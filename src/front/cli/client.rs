@@ -115,6 +115,14 @@ impl Admin {
         send_to_socket(&self.state_dir(), Request::get(path), Empty::<Bytes>::new()).await
     }
 
+    /// Reads facts that are for admins alone.
+    ///
+    /// # Errors
+    /// If no agent answers, or with what it says.
+    pub(super) async fn facts<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        facts(send_to_socket(&self.state_dir(), Request::get(path), Empty::<Bytes>::new()).await?).await
+    }
+
     /// Sends a body, however long, and returns the answer, whatever its status.
     ///
     /// # Errors

@@ -10,10 +10,12 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Deserialize;
 
+use super::upkeep;
 use crate::core::bitrate::{Rate, Size};
 use crate::core::id::SiteName;
-use crate::core::lapse::Lapse;
+use crate::core::lapse::{Interval, Lapse};
 use crate::core::orders::Selector;
+use crate::core::quota::{PackageQuota, Quotas};
 use crate::net::{Multiaddr, SiteKey};
 use crate::node::{self, Role};
 use crate::origin::Address;
@@ -75,6 +77,24 @@ pub(super) struct Written {
     /// What stays free on the disk [default: 1GiB]
     #[arg(long, env = "BRANCHLINE_DISK_RESERVE", value_name = "SIZE")]
     disk_reserve: Option<Size>,
+    /// The most that all versions of a package take of the cache, such as firefox=2GiB, or *=5GiB for
+    /// every one that is not named; may be given often
+    #[arg(long, env = "BRANCHLINE_PACKAGE_QUOTA", value_name = "NAME=SIZE", value_delimiter = ',')]
+    #[serde(default)]
+    package_quota: Vec<PackageQuota>,
+    /// How often what is held is read back from the disk and hashed, or never [default: 30d]
+    #[arg(long, env = "BRANCHLINE_VERIFY_INTERVAL", value_name = "SPAN")]
+    verify_interval: Option<Interval>,
+    /// A command that runs when a followed package has arrived, with BRANCHLINE_PACKAGE,
+    /// BRANCHLINE_VERSION and BRANCHLINE_URL in its environment; no shell reads it
+    #[arg(long, env = "BRANCHLINE_HOOK", value_name = "COMMAND")]
+    hook: Option<String>,
+    /// Whose rights it has [default: the agent's own]
+    #[arg(long, env = "BRANCHLINE_HOOK_USER", value_name = "USER")]
+    hook_user: Option<String>,
+    /// It is ended after so long [default: 10m]
+    #[arg(long, env = "BRANCHLINE_HOOK_TIMEOUT", value_name = "SPAN")]
+    hook_timeout: Option<Lapse>,
     /// How often the site asks for a newer catalog while it is in use, in seconds [default: 60]
     #[arg(long, env = "BRANCHLINE_CATALOG_INTERVAL", value_name = "SECONDS")]
     catalog_interval: Option<u64>,
@@ -183,6 +203,15 @@ impl Written {
             upload_slots: self.upload_slots.or(file.upload_slots),
             cache_size: self.cache_size.or(file.cache_size),
             disk_reserve: self.disk_reserve.or(file.disk_reserve),
+            package_quota: if self.package_quota.is_empty() {
+                file.package_quota
+            } else {
+                self.package_quota
+            },
+            verify_interval: self.verify_interval.or(file.verify_interval),
+            hook: self.hook.or(file.hook),
+            hook_user: self.hook_user.or(file.hook_user),
+            hook_timeout: self.hook_timeout.or(file.hook_timeout),
             catalog_interval: self.catalog_interval.or(file.catalog_interval),
             offline_grace: self.offline_grace.or(file.offline_grace),
             role: self.role.or(file.role),
@@ -223,6 +252,9 @@ impl Written {
         }
         let push = push(self.push_url, self.push_interval, self.push_token_file.as_deref())?;
         let role = self.role.unwrap_or_default();
+        let cache_size = self.cache_size.unwrap_or(default_cache_size(role));
+        let gateway = self.gateway.unwrap_or_else(default_gateway);
+        let hook = upkeep::hook(self.hook.as_deref(), self.hook_user.as_deref(), self.hook_timeout, gateway)?;
         Ok(Resolved {
             node: node::Config {
                 site,
@@ -237,7 +269,7 @@ impl Written {
                 background_yield: self.background_yield.unwrap_or(true),
                 upload_limit: self.upload_limit,
                 upload_slots: self.upload_slots.map_or(32, usize::from).max(1),
-                cache_size: self.cache_size.unwrap_or(default_cache_size(role)),
+                cache_size,
                 disk_reserve: self.disk_reserve.unwrap_or(Size(1 << 30)),
                 catalog_interval: Duration::from_secs(self.catalog_interval.unwrap_or(60)),
                 offline_grace: self.offline_grace.unwrap_or(Lapse::days(7)),
@@ -246,8 +278,11 @@ impl Written {
                 metered: self.metered.unwrap_or(false),
                 follow: self.follow,
                 push,
+                package_quotas: Quotas::new(&self.package_quota, cache_size)?,
+                verify_interval: self.verify_interval.map_or(Some(upkeep::VERIFY_INTERVAL), |it| it.0),
+                hook,
             },
-            gateway: self.gateway.unwrap_or_else(default_gateway),
+            gateway,
             nice: nice.unwrap_or(0) as i32,
         })
     }

@@ -8,8 +8,10 @@ mod demo;
 mod escape;
 mod evict;
 mod export;
+mod gc;
 mod get;
 mod history;
+mod hook;
 mod hosts;
 mod import;
 mod orders;
@@ -27,6 +29,8 @@ mod savings;
 mod seed;
 mod show;
 mod site;
+mod upkeep;
+mod verify;
 mod wan;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -92,6 +96,13 @@ enum Command {
     Export(export::Export),
     /// Read a bundle: its packages are here and in the site, verified
     Import(import::Import),
+    /// Read back from the disk what is held, hash it, and fetch anew what is damaged
+    Verify(verify::Verify),
+    /// Free what nothing needs, here or on the whole site
+    Gc(gc::Gc),
+    /// The command that runs when a followed package has arrived
+    #[command(subcommand)]
+    Hook(hook::HookCommand),
     /// Completions for a shell
     Completions {
         /// Which
@@ -150,6 +161,9 @@ async fn run_short(command: Command) -> anyhow::Result<()> {
         Command::Wan(command) => command.run().await,
         Command::Export(export) => export.run().await,
         Command::Import(import) => import.run().await,
+        Command::Verify(verify) => verify.run().await,
+        Command::Gc(gc) => gc.run().await,
+        Command::Hook(command) => command.run().await,
         Command::Agent(_) | Command::Completions { .. } => Ok(()),
     }
 }

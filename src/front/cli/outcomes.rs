@@ -3,7 +3,8 @@
 use anyhow::bail;
 
 use super::show::table;
-use crate::node::errands::Outcomes;
+use crate::core::bitrate::Size;
+use crate::node::errands::{Outcome, Outcomes};
 
 /// The end of a command that ordered something: says what has become of it.
 ///
@@ -46,7 +47,9 @@ pub(super) fn finish_order(outcomes: &Outcomes, json: bool, said: &str) -> anyho
 
 fn text(outcomes: &Outcomes) -> String {
     let mut text = match &outcomes.nodes[..] {
-        [only] if outcomes.unanswered.is_empty() => only.text.clone(),
+        [only] if outcomes.unanswered.is_empty() => {
+            [vec![only.text.clone()], details(only)].concat().join("\n")
+        }
         nodes => {
             let rows: Vec<Vec<String>> = nodes
                 .iter()
@@ -55,7 +58,12 @@ fn text(outcomes: &Outcomes) -> String {
                     vec![it.host.clone(), short(&it.node), done.to_owned(), it.text.clone()]
                 })
                 .collect();
-            table(&rows)
+            let lines = table(&rows);
+            let lines = lines
+                .lines()
+                .zip(nodes.iter())
+                .flat_map(|(line, node)| [vec![line.to_owned()], details(node)].concat());
+            lines.collect::<Vec<_>>().join("\n")
         }
     };
     if !outcomes.unanswered.is_empty() {
@@ -63,6 +71,24 @@ fn text(outcomes: &Outcomes) -> String {
         text.push_str(&format!("\nno answer from {}", names.join(", ")));
     }
     text
+}
+
+/// One by one, what a node has done.
+fn details(outcome: &Outcome) -> Vec<String> {
+    let items = outcome
+        .items
+        .iter()
+        .map(|it| vec![format!("  {}", it.what), Size(it.bytes).to_string(), it.why.clone()]);
+    let damage = outcome.verify.iter().flat_map(|run| &run.damage);
+    let damage = damage.map(|it| {
+        vec![
+            format!("  {}", it.package),
+            format!("{} damaged chunks, {}", it.chunks, Size(it.bytes)),
+            it.state.clone(),
+        ]
+    });
+    let rows: Vec<Vec<String>> = items.chain(damage).collect();
+    table(&rows).lines().map(str::to_owned).collect()
 }
 
 /// The end of a node's name, which is what tells it from others.

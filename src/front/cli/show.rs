@@ -73,6 +73,7 @@ impl Status {
             let orders = kept.orders.join("; ");
             rows.push(row("keeping", format!("{}: {} ({orders})", kept.package, kept.state())));
         }
+        rows.extend(upkeep_rows(&status).into_iter().map(|(name, value)| row(name, value)));
         rows.extend(status.troubles.iter().map(|trouble| row("trouble", trouble.clone())));
         for flight in &status.flights {
             let with = match (&flight.lead, flight.role.as_str()) {
@@ -121,6 +122,38 @@ fn background(it: &report::YieldingStatus) -> String {
         said += &format!("; gave way {held_back:.0} s of {active:.0} s, {left} left to others");
     }
     said
+}
+
+/// How the store is kept in order.
+fn upkeep_rows(status: &report::Status) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    for it in &status.package_quotas {
+        let over = match it.over {
+            0 => String::new(),
+            over => format!("; {} too much is kept or in use", Size(over)),
+        };
+        rows.push(("quota", format!("{}: {} of {}{over}", it.package, Size(it.bytes), Size(it.quota))));
+    }
+    let it = &status.verification;
+    let since = match (&it.all_verified_since, &it.interval) {
+        (Some(since), _) => format!("all since {since}"),
+        (None, Some(_)) => "not all of it yet".to_owned(),
+        (None, None) => "only by hand".to_owned(),
+    };
+    let runs = it.by_hand.iter().chain(&it.scheduled).find(|run| run.ended.is_none());
+    let running = runs.map(|run| format!("; running, {}", run.progress())).unwrap_or_default();
+    let last = it.damage.first();
+    let last =
+        last.map(|it| format!("; damaged on {}: {}, {}", it.at, it.package, it.state)).unwrap_or_default();
+    rows.push(("verified", format!("{since}{running}{last}")));
+    if let Some(package) = &status.hook.running {
+        rows.push(("hook", format!("runs for {package}; {} wait", status.hook.waiting)));
+    }
+    let failing =
+        status.hook.failing.iter().map(|it| ("hook", format!("{} {} at {}", it.label(), it.end(), it.at)));
+    let last = status.hook.last.iter().filter(|it| it.ok);
+    rows.extend(failing.chain(last.map(|it| ("hook", format!("{} {} at {}", it.label(), it.end(), it.at)))));
+    rows
 }
 
 /// The role, and how readily this node leads.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::node::Node;
 
-pub use admin::{OfPackage, SeedOrder};
+pub use admin::{GcOrder, HookOrder, OfPackage, OfSite, SeedOrder, VerifyOrder};
 pub use listen::{Listener, bind, bind_socket, serve};
 pub use windows::{WanChange, WanOrder};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::errands::{Outcome, Outcomes};
 use super::super::{Node, blocking};
 use crate::core::bitrate::Size;
-use crate::core::id::BlobId;
+use crate::core::id::{BlobId, PackageName};
 use crate::core::orders::{OrderError, Orders, Pin, Seed, Selector};
 
 impl Node {
@@ -74,13 +74,38 @@ impl Node {
         let pins = |orders: &Orders| orders.all::<Pin>().map(|(key, _, _)| key).collect::<Vec<_>>();
         let all = pins(&site).into_iter().chain(pins(&own)).chain(self.inner.config.follow.iter().cloned());
         let meant = all.chain(another.cloned()).filter_map(|selector| self.catalog().means(&selector).ok());
-        let sizes: BTreeMap<BlobId, u64> = meant.map(|it| (it.published.blob, it.published.size)).collect();
-        let (takes, quota) = (sizes.values().sum::<u64>(), self.inner.config.cache_size.0);
+        let sizes: BTreeMap<BlobId, (u64, PackageName)> =
+            meant.map(|it| (it.published.blob, (it.published.size, it.name))).collect();
+        if let Some(why) = self.beyond_package_quota(sizes.values()) {
+            return Some(why);
+        }
+        let (takes, quota) =
+            (sizes.values().map(|(size, _)| size).sum::<u64>(), self.inner.config.cache_size.0);
         (takes > quota).then(|| {
             let (takes, quota) = (Size(takes), Size(quota));
             format!(
                 "what is pinned here would take {takes}, and the cache takes {quota}: unpin something, or raise cache_size"
             )
+        })
+    }
+}
+
+impl Node {
+    /// Why what is pinned of some package can't all be: it is more than that package takes here.
+    fn beyond_package_quota<'a>(
+        &self,
+        pinned: impl Iterator<Item = &'a (u64, PackageName)>,
+    ) -> Option<String> {
+        let mut takes: BTreeMap<&str, u64> = BTreeMap::new();
+        for (size, name) in pinned {
+            *takes.entry(name.as_str()).or_default() += size;
+        }
+        takes.into_iter().find_map(|(package, takes)| {
+            let quota = self.inner.config.package_quotas.of(package).filter(|quota| takes > *quota)?;
+            let (takes, quota) = (Size(takes), Size(quota));
+            Some(format!(
+                "what is pinned of {package} here would take {takes}, and its package_quota is {quota}: unpin a version, or raise it"
+            ))
         })
     }
 }

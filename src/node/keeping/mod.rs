@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::hook::Arrival;
 use super::report::Kept;
 use super::{Node, blocking};
 use crate::core::id::{BlobId, NodeId};
@@ -119,6 +120,17 @@ impl Keeper {
         self.fetches.keep_to(&wants, &parts);
         self.pin(&wants, &held).await;
         self.tell(&wants, &parts);
+        self.run_hooks(&wants, &parts).await;
+    }
+
+    /// What is followed and has arrived is told to the hook; of news, it finds out itself.
+    async fn run_hooks(&self, wants: &Wants, parts: &HashMap<BlobId, Part>) {
+        let complete = |blob: &BlobId| parts.get(blob).is_some_and(|part| part.complete);
+        for want in wants.by_blob.iter().filter(|(blob, _)| complete(blob)).map(|(_, want)| want) {
+            for follow in &want.follows {
+                self.node.hooks().arrived(follow, Arrival::of(follow, &want.resolved)).await;
+            }
+        }
     }
 
     /// What follows a channel has to see it move, whether clients ask for anything or not.

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::super::condition::Condition;
+use super::super::hook::HookResult;
 use super::super::{Node, Role, blocking};
-use super::{NodeGap, Outage, Site, Wan, wan_health};
+use super::{Damage, NodeGap, Outage, Site, Wan, upkeep, wan_health};
 
 /// So long before its end an admin is told of the catalog's.
 const SOON: SignedDuration = SignedDuration::from_hours(24 * 14);
@@ -84,6 +85,8 @@ struct Facts {
     gaps: Vec<NodeGap>,
     books_fault: Option<String>,
     wan: Wan,
+    damage: Vec<Damage>,
+    hooks_failing: Vec<HookResult>,
     site: Site,
 }
 
@@ -134,6 +137,8 @@ impl Node {
             gaps: self.books().gaps().iter().filter_map(gap).collect(),
             books_fault: blocking(move || books_fault(books.health().1)).await.flatten(),
             wan: self.wan(),
+            damage: self.inner.verifier.damage(),
+            hooks_failing: self.hooks().status().failing,
             site,
         }
     }
@@ -165,6 +170,8 @@ fn examine(facts: Facts) -> Health {
         wan_health::month(&facts.wan),
         wan_health::schedule(&facts.wan),
         wan_health::clocks(&facts.wan),
+        upkeep::damage(facts.now, &facts.damage),
+        upkeep::hooks(&facts.hooks_failing),
     ];
     let mut faults: Vec<Fault> = found.into_iter().flatten().collect();
     faults.sort_by_key(|fault| fault.severity);
@@ -317,7 +324,7 @@ fn day(at: Timestamp) -> String {
 }
 
 /// As a sentence of its own.
-fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let mut letters = text.trim().chars();
     let first: String = letters.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
     let end = if text.trim_end().ends_with(['.', '!', '?']) { "" } else { "." };
@@ -346,6 +353,8 @@ mod tests {
             gaps: Vec::new(),
             books_fault: None,
             wan: Wan::default(),
+            damage: Vec::new(),
+            hooks_failing: Vec::new(),
             site: Site::default(),
         }
     }

@@ -10,6 +10,7 @@ mod kept;
 mod outage;
 mod savings;
 mod site;
+mod upkeep;
 mod wan;
 mod wan_health;
 mod yielding;
@@ -33,6 +34,7 @@ pub use kept::Kept;
 pub use outage::Outage;
 pub use savings::{About, By, Grouping, NodeGap, Saved, Savings, SavingsRow, Scope};
 pub use site::{Coverage, HeldPackage, Site, SiteNode};
+pub use upkeep::{Damage, HookStatus, QuotaUse, Verification, VerifyRun};
 pub use wan::{Wan, WanMonth, WanOrder};
 pub use yielding::YieldingStatus;
 
@@ -88,6 +90,15 @@ pub struct Status {
     /// Orders that cannot be followed, and why.
     #[serde(default)]
     pub troubles: Vec<String>,
+    /// Reading back what is held.
+    #[serde(default)]
+    pub verification: Verification,
+    /// What packages take of their quotas.
+    #[serde(default)]
+    pub package_quotas: Vec<QuotaUse>,
+    /// The command that runs when a followed package has arrived.
+    #[serde(default)]
+    pub hook: HookStatus,
 }
 
 /// The state of the upload slots.
@@ -202,6 +213,9 @@ impl Node {
             flights: self.flights(),
             keeping: self.kept(),
             troubles: self.order_troubles(),
+            verification: self.verification(),
+            package_quotas: self.quota_uses(),
+            hook: self.hooks().status(),
         }
     }
 
