@@ -14,6 +14,7 @@
 //! A flight belongs to the coordinator: [`Input::Unwant`] takes this node's clients out of it and
 //! nobody else's.
 
+mod askers;
 mod asking;
 mod context;
 mod crowd;
@@ -40,6 +41,7 @@ use super::chunkset::ChunkSet;
 use super::id::{BlobId, ManifestId, NodeId};
 use super::manifest::Manifest;
 
+use askers::Askers;
 use context::Context;
 pub use message::{Holding, Message, Small, Sources, Step};
 pub use port::{Effect, Failure, FailureKind, Input, WanEnd};
@@ -86,6 +88,7 @@ pub struct Coordinator {
     wan_best: u64,
     members: BTreeMap<NodeId, u32>,
     pulls: Pulls,
+    askers: Askers,
     /// The deadline as it was last told.
     due: Option<Instant>,
     flights: BTreeMap<BlobId, Flight>,
@@ -101,6 +104,7 @@ impl Coordinator {
             settled_at: now + config.settle,
             wan_best: 0,
             pulls: Pulls::default(),
+            askers: Askers::default(),
             due: None,
             members: BTreeMap::new(),
             flights: BTreeMap::new(),
@@ -159,6 +163,7 @@ impl Coordinator {
             }
             Input::Weight { weight } => self.config.weight = weight,
             Input::Left { node } => {
+                self.askers.forget(&node);
                 if self.members.remove(&node).is_some() {
                     if self.members.is_empty() {
                         // More likely this node is cut off than that all others are gone.
@@ -177,6 +182,9 @@ impl Coordinator {
             Input::Reading { blob, chunk } => self.one(now, blob, |flight, _| flight.cursor = chunk),
             Input::Manifest { blob, result } => {
                 self.one(now, blob, |flight, cx| flight.on_manifest(cx, result));
+            }
+            Input::Stored { blob, .. } if !self.flights.contains_key(&blob) => {
+                self.tell_askers(now, blob, shelf);
             }
             Input::Stored { blob, chunks } => self.one(now, blob, |flight, cx| flight.on_stored(cx, &chunks)),
             Input::Lost { blob, chunk } => self.one(now, blob, |flight, _| flight.on_lost(chunk)),
@@ -235,6 +243,7 @@ impl Coordinator {
                     Some((known, held)) if known.id() == manifest && self.config.shares => (held, true),
                     _ => (ChunkSet::new(), false),
                 };
+                self.askers.note(now, blob, manifest, from);
                 let step = Step::Holding(Holding { held, manifest: has, ..Holding::default() });
                 self.effects.push_back(Effect::Send { to: from, message: Message { blob, manifest, step } });
             }
@@ -244,6 +253,24 @@ impl Coordinator {
             }
             // Late words about a flight that is over.
             _ => {}
+        }
+    }
+
+    /// More of a blob has come to this node without a flight: from a bundle. Leads that have asked what it
+    /// holds hear of it, before they pull that.
+    fn tell_askers(&mut self, now: Instant, blob: BlobId, shelf: &dyn Shelf) {
+        if !self.config.shares || !self.askers.has(&blob) {
+            return;
+        }
+        let Some((known, held)) = shelf.holding(&blob) else { return };
+        let complete = held.len() == known.count();
+        let Some((manifest, whom)) = self.askers.due(now, &blob, complete) else { return };
+        if known.id() != manifest {
+            return;
+        }
+        for to in whom {
+            let step = Step::Holding(Holding { held: held.clone(), manifest: true, ..Holding::default() });
+            self.effects.push_back(Effect::Send { to, message: Message { blob, manifest, step } });
         }
     }
 
