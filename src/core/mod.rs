@@ -20,4 +20,5 @@ pub mod pace;
 pub mod pack;
 pub mod rank;
 pub mod swarm;
+pub mod upstream;
 pub mod wire;

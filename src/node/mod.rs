@@ -27,6 +27,7 @@ mod serve;
 mod standing;
 mod throttle;
 mod uploads;
+pub mod upstream;
 mod wan;
 
 use std::collections::HashSet;
@@ -44,6 +45,7 @@ use crate::core::flight::{self, FlightView, Input};
 use crate::core::id::{BlobId, NodeId, SiteName};
 use crate::core::orders::Selector;
 use crate::net::{self, Multiaddr, Net, NetError, SiteKey, SiteKeyError};
+use crate::origin::upstream::Upstream;
 use crate::origin::{Address, Keeper, Origin, OriginError};
 use crate::store::{Buffer, DiskStore, Limits, Store, StoreError};
 
@@ -94,6 +96,8 @@ pub struct Config {
     pub metered: bool,
     /// What is kept up to date here without a client asking.
     pub follow: Vec<Selector>,
+    /// The foreign repositories that clients may reach through this node.
+    pub upstreams: Vec<Upstream>,
     /// Where the site's sums are pushed.
     pub push: Option<push::Config>,
 }
@@ -116,6 +120,9 @@ pub enum StartError {
     /// The ledger.
     #[error("the ledger cannot be opened: {0}")]
     Books(String),
+    /// What is known of upstreams.
+    #[error("what is known of upstreams cannot be opened: {0}")]
+    Upstreams(String),
 }
 
 /// A running agent. Cheap to clone.
@@ -133,6 +140,7 @@ struct Inner {
     orders: orders::OrderBook,
     own_orders: orders::OrderBook,
     keeping: keeping::View,
+    upstreams: upstream::Upstreams,
     catalog: Arc<CatalogService>,
     live: Arc<Live>,
     uploads: Arc<Uploads>,
@@ -181,6 +189,9 @@ impl Node {
         let store = tokio::task::spawn_blocking(move || open_store(&dir, limits)).await;
         let store = store.map_err(|error| StoreError::Unusable(error.to_string()))??;
         let books = Arc::new(Books::open(&config.state_dir.join("ledger")).map_err(StartError::Books)?);
+        let upstreams =
+            upstream::Upstreams::open(&config.state_dir.join("upstream"), &config.upstreams, &books);
+        let upstreams = upstreams.map_err(StartError::Upstreams)?;
         let held: HashSet<BlobId> = store.list().into_iter().map(|held| held.blob).collect();
         books.retain(|blob| held.contains(blob));
         let origin = Origin::open(&config.origin)?;
@@ -223,6 +234,7 @@ impl Node {
                 orders: order_book("orders.json"),
                 own_orders: order_book("own-orders.json"),
                 keeping: keeping::View::default(),
+                upstreams,
                 catalog: Arc::new(catalog),
                 live: Arc::default(),
                 uploads: Arc::new(Uploads::new(config.upload_slots, config.upload_limit)),

@@ -13,6 +13,7 @@ pub mod push;
 mod sign;
 mod tcp_info;
 mod transport;
+pub mod upstream;
 mod verify;
 
 pub use address::Address;

@@ -5,8 +5,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::core::orders::OrderError;
+use crate::front::pkg::NoArtifact;
 use crate::node::catalog::ResolveError;
 use crate::node::reader::ReadError;
+use crate::node::upstream::ObjectError;
+use crate::origin::upstream::UpstreamError;
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
@@ -62,6 +65,37 @@ impl From<ReadError> for HttpError {
             ReadError::Stalled => StatusCode::GATEWAY_TIMEOUT,
         };
         Self { status, text: error.to_string() }
+    }
+}
+
+impl From<NoArtifact> for HttpError {
+    fn from(error: NoArtifact) -> Self {
+        let status = match &error {
+            NoArtifact::NoUpstream { .. } | NoArtifact::NoSuch(_) => StatusCode::NOT_FOUND,
+            NoArtifact::BadPath(_) => StatusCode::BAD_REQUEST,
+        };
+        Self { status, text: error.to_string() }
+    }
+}
+
+impl From<ObjectError> for HttpError {
+    fn from(error: ObjectError) -> Self {
+        let status = match &error {
+            ObjectError::Upstream(UpstreamError::Status { status, .. }) => of_upstream(*status),
+            ObjectError::Upstream(UpstreamError::Unreachable { .. }) => StatusCode::GATEWAY_TIMEOUT,
+            ObjectError::Upstream(_) | ObjectError::Changed(_) => StatusCode::BAD_GATEWAY,
+            ObjectError::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self { status, text: error.to_string() }
+    }
+}
+
+/// What a client is told of what an upstream said: its refusals are passed on, but not its troubles, nor
+/// what only makes sense between the two.
+fn of_upstream(status: u16) -> StatusCode {
+    match StatusCode::from_u16(status) {
+        Ok(status) if status.is_client_error() => status,
+        _ => StatusCode::BAD_GATEWAY,
     }
 }
 

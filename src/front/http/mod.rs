@@ -11,6 +11,7 @@ mod page;
 pub mod range;
 pub(super) mod span;
 pub mod tree;
+mod upstream;
 
 use axum::Router;
 use axum::routing::get;
@@ -47,6 +48,7 @@ pub fn router(node: Node, stop: CancellationToken) -> Router {
         .route("/api/v1/events", events)
         .route("/api/v1/orders", get(api::orders))
         .route("/api/v1/openapi.json", get(api::openapi))
+        .route("/http/{upstream}/{*path}", get(upstream::files))
         .fallback(error::no_such_path)
         .with_state(node)
 }
