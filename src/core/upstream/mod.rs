@@ -112,6 +112,11 @@ impl ObjectKey {
         Self::of(format!("digest {digest}").as_bytes())
     }
 
+    /// The same object, as it is known to those alone who have what its realm was made of.
+    pub fn within(&self, realm: &[u8; 32]) -> Self {
+        Self::of(&[&self.as_bytes()[..], realm].concat())
+    }
+
     /// Of an object that is known by its place alone; `variant` tells what of its representations, such
     /// as by `Accept`.
     pub fn of_place(upstream: &str, path: &str, variant: &str) -> Self {

@@ -27,6 +27,10 @@ impl HttpError {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, text: text.into() }
     }
 
+    pub(super) fn bad_gateway(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_GATEWAY, text: text.into() }
+    }
+
     /// What cannot be: `what` could not be written down.
     pub(super) fn internal(what: &str) -> Self {
         Self {

@@ -48,7 +48,7 @@ pub fn router(node: Node, stop: CancellationToken) -> Router {
         .route("/api/v1/events", events)
         .route("/api/v1/orders", get(api::orders))
         .route("/api/v1/openapi.json", get(api::openapi))
-        .route("/http/{upstream}/{*path}", get(upstream::files))
         .fallback(error::no_such_path)
-        .with_state(node)
+        .with_state(node.clone())
+        .merge(upstream::router(node))
 }

@@ -185,10 +185,18 @@ impl Node {
 
     /// Begins to read an object.
     pub fn object(&self, wanted: Wanted, front: Front) -> Object {
+        let wanted = self.within_realm(wanted);
         let live = self.bring(&wanted, false);
         live.readers.fetch_add(1, Ordering::Relaxed);
         live.front.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(front);
         Object::new(self.clone(), wanted, front, live)
+    }
+
+    /// As this node may have it.
+    fn within_realm(&self, wanted: Wanted) -> Wanted {
+        let upstream = self.upstream(&wanted.upstream);
+        let credentials = upstream.as_ref().and_then(|upstream| upstream.credentials.as_ref());
+        Wanted { realm: credentials.map(|credentials| credentials.realm()), ..wanted }
     }
 
     /// The object on its way, which is set out for if it is not yet; `home`: a member takes this node for

@@ -70,7 +70,7 @@ impl<'a> Pull<'a> {
         if let Some(record) = newest.as_ref().filter(|record| self.wanted.is_fresh(record)) {
             return self.finish(record.clone(), Came::Held).await;
         }
-        match self.from_upstream(newest.as_ref()).await {
+        match self.ask_upstream(newest.as_ref()).await {
             Err(ObjectError::Upstream(error)) if error.is_transient() => match newest {
                 Some(record) if self.may_be_stale(&record) => {
                     tracing::warn!(%error, path = self.wanted.path, "served as it was when its upstream was last reached");
@@ -102,7 +102,7 @@ impl<'a> Pull<'a> {
         futures::stream::iter(members).buffer_unordered(AT_ONCE).filter_map(|it| async { it }).collect().await
     }
 
-    async fn from_upstream(&mut self, held: Option<&Record>) -> Result<(), ObjectError> {
+    async fn ask_upstream(&mut self, held: Option<&Record>) -> Result<(), ObjectError> {
         let mut failures = 0;
         loop {
             let before = self.record.came();

@@ -28,6 +28,8 @@ impl Node {
             return Some(encode(&self.held_object(&key), &[]));
         }
         let wanted: Wanted = serde_json::from_slice(asked.json.get(..asked.json.len().min(LONGEST))?).ok()?;
+        // A key of another realm: the asker has other credentials, or this node has none.
+        let wanted = self.within_realm(wanted);
         if wanted.key() != key || self.upstream(&wanted.upstream).is_none() {
             return None;
         }

@@ -20,17 +20,32 @@ pub struct Wanted {
     pub digest: Option<Digest>,
     /// If it may change: how long it is taken to be fresh, in seconds, where it does not say itself.
     pub expected_s: Option<u64>,
+    /// Of the credentials with which it is pulled. Nodes with others, or none, do not share it; it goes over
+    /// no wire.
+    #[serde(skip)]
+    pub(super) realm: Option<[u8; 32]>,
 }
 
 impl Wanted {
     /// By which nodes know it.
     pub fn key(&self) -> ObjectKey {
-        match &self.digest {
+        let variant = self.accept.as_deref().unwrap_or_default();
+        let key = match &self.digest {
             Some(digest) => ObjectKey::of_digest(digest),
-            None => {
-                ObjectKey::of_place(&self.upstream, &self.path, self.accept.as_deref().unwrap_or_default())
-            }
-        }
+            None => ObjectKey::of_place(&self.upstream, &self.path, variant),
+        };
+        self.realm.map_or(key, |realm| key.within(&realm))
+    }
+
+    /// Something that never changes, known by its digest if there is one.
+    pub fn immutable(upstream: &str, path: &str, digest: Option<Digest>) -> Self {
+        let (upstream, path) = (upstream.to_owned(), path.to_owned());
+        Self { upstream, path, accept: None, digest, expected_s: None, realm: None }
+    }
+
+    /// Something that may change; fresh for so many seconds, where it does not say itself.
+    pub fn mutable(upstream: &str, path: &str, expected_s: u64) -> Self {
+        Self { expected_s: Some(expected_s), ..Self::immutable(upstream, path, None) }
     }
 
     /// Whether what is held may be used without asking the upstream.

@@ -31,6 +31,11 @@ impl Credentials {
         Some(Self(value))
     }
 
+    /// What tells others apart, and them from none.
+    pub fn realm(&self) -> [u8; 32] {
+        *blake3::hash(self.0.as_bytes()).as_bytes()
+    }
+
     /// For the header.
     pub(super) fn value(&self) -> HeaderValue {
         self.0.clone()

@@ -1,19 +1,24 @@
 //! Objects of upstreams over HTTP: as they come, by ranges, with what their upstream said of them.
 
+mod rewritten;
+
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use futures::stream;
 
 use super::error::HttpError;
-use super::range::{self, Wanted as Range};
+use super::range::{self, Wanted};
 use crate::core::upstream::record::Record;
-use crate::front::pkg::{self, Artifact, NoArtifact};
+use crate::front::pkg::{self, Artifact, Asked, NoArtifact, Routed};
 use crate::node::Node;
 use crate::node::upstream::{Came, Object, ObjectError};
 use crate::origin::upstream::Kind;
@@ -21,15 +26,51 @@ use crate::origin::upstream::Kind;
 /// An object of unknown length is read to this place: to its end.
 const END: u64 = u64::MAX;
 
-/// `/http/UPSTREAM/...`
-pub(super) async fn files(
-    State(node): State<Node>,
-    Path((name, _)): Path<(String, String)>,
-    request: Parts,
-) -> Result<Response, HttpError> {
-    let upstream = pkg::of_kind(node.upstream(&name), &name, Kind::Http)?;
+/// A front of the gateway: which upstreams it speaks for, and how.
+#[derive(Debug, Clone, Copy)]
+struct Front {
+    kind: Kind,
+    route: pkg::Route,
+}
+
+/// The fronts, each below the name of its kind: `/KIND/UPSTREAM/...`.
+const FRONTS: [Front; 1] = [Front { kind: Kind::Http, route: pkg::files::route }];
+
+pub(super) fn router(node: Node) -> Router {
+    FRONTS
+        .into_iter()
+        .fold(Router::new(), |router, front| {
+            let answer = get(move |State(node), Path((name, _)): Path<(String, String)>, parts: Parts| {
+                answer(node, front, name, parts)
+            });
+            router.route(&format!("/{}/{{upstream}}/{{*path}}", front.kind.as_str()), answer)
+        })
+        .with_state(node)
+}
+
+async fn answer(node: Node, front: Front, name: String, request: Parts) -> Result<Response, HttpError> {
+    let upstream = pkg::of_kind(node.upstream(&name), &name, front.kind)?;
     let path = below(&request, 2)?;
-    serve(node, pkg::files::route(&upstream, &path), &request).await
+    let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1");
+    let base = format!("http://{host}/{}/{name}", front.kind.as_str());
+    let accept = request.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let asked = Asked { upstream: &upstream, path: &path, accept, base: &base };
+    match (front.route)(&asked)? {
+        Routed::Object(artifact) => match artifact.rewrite {
+            None => serve(node, artifact, &request).await,
+            Some(rewrite) => {
+                let make = move |text: &[u8]| rewrite(&upstream, &base, text);
+                rewritten::serve(node, artifact, &request, make).await
+            }
+        },
+        Routed::Text { status, headers, body } => {
+            let mut named = HeaderMap::new();
+            for (name, value) in headers {
+                insert(&mut named, HeaderName::from_static(name), &value);
+            }
+            Ok((StatusCode::from_u16(status).unwrap_or(StatusCode::OK), named, body).into_response())
+        }
+    }
 }
 
 /// The path below so many leading parts, as it was sent.
@@ -43,42 +84,44 @@ async fn serve(node: Node, artifact: Artifact, request: &Parts) -> Result<Respon
     let mut object = node.object(artifact.wanted, artifact.front);
     let (record, came) = object.about().await?;
     let etag = record.header("etag").unwrap_or_default().to_owned();
-    let mut headers = describe(&record, came);
+    let mut headers = describe(&record, came, &artifact.headers);
     if is_known(&request.headers, &record, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
-    let asked = match record.size {
-        Some(size) => range::wanted(&request.headers, size, &etag),
-        None => Range::Whole,
-    };
-    let (status, part) = match (asked, record.size) {
-        (Range::Part(part), Some(size)) => {
-            insert(
-                &mut headers,
-                header::CONTENT_RANGE,
-                &format!("bytes {}-{}/{size}", part.start, part.end - 1),
-            );
-            (StatusCode::PARTIAL_CONTENT, part)
-        }
-        (Range::Unsatisfiable, Some(size)) => {
-            insert(&mut headers, header::CONTENT_RANGE, &format!("bytes */{size}"));
-            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, headers).into_response());
-        }
-        (_, size) => (StatusCode::OK, 0..size.unwrap_or(END)),
-    };
-    if record.size.is_some() {
-        insert(&mut headers, header::CONTENT_LENGTH, &(part.end - part.start).to_string());
-    }
-    if request.method == Method::HEAD {
+    let (status, part) = part(&request.headers, record.size, &etag, &mut headers);
+    if status == StatusCode::RANGE_NOT_SATISFIABLE || request.method == Method::HEAD {
         return Ok((status, headers).into_response());
     }
     body(object, part, status, headers).await
 }
 
+/// Which part is asked for, and what is said of it.
+fn part(
+    asked: &HeaderMap,
+    size: Option<u64>,
+    etag: &str,
+    headers: &mut HeaderMap,
+) -> (StatusCode, Range<u64>) {
+    let Some(size) = size else { return (StatusCode::OK, 0..END) };
+    let (status, part) = match range::wanted(asked, size, etag) {
+        Wanted::Whole => (StatusCode::OK, 0..size),
+        Wanted::Part(part) => {
+            insert(headers, header::CONTENT_RANGE, &format!("bytes {}-{}/{size}", part.start, part.end - 1));
+            (StatusCode::PARTIAL_CONTENT, part)
+        }
+        Wanted::Unsatisfiable => {
+            insert(headers, header::CONTENT_RANGE, &format!("bytes */{size}"));
+            return (StatusCode::RANGE_NOT_SATISFIABLE, 0..0);
+        }
+    };
+    insert(headers, header::CONTENT_LENGTH, &(part.end - part.start).to_string());
+    (status, part)
+}
+
 /// The first bytes before the header, so that a failure has a status of its own.
 async fn body(
     mut object: Object,
-    mut part: std::ops::Range<u64>,
+    mut part: Range<u64>,
     status: StatusCode,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
@@ -95,10 +138,15 @@ async fn body(
     Ok((status, headers, Body::from_stream(pieces)).into_response())
 }
 
+/// Whether the client has what is called so.
+fn is_known_as(headers: &HeaderMap, etag: &str) -> bool {
+    !etag.is_empty() && range::is_known(headers, etag.trim_start_matches("W/"))
+}
+
 /// Whether the client has it already.
 fn is_known(headers: &HeaderMap, record: &Arc<Record>, etag: &str) -> bool {
     if headers.contains_key(header::IF_NONE_MATCH) {
-        return !etag.is_empty() && range::is_known(headers, etag.trim_start_matches("W/"));
+        return is_known_as(headers, etag);
     }
     let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp());
     let since = headers.get(header::IF_MODIFIED_SINCE).and_then(|since| date(since.to_str().ok()?));
@@ -107,12 +155,15 @@ fn is_known(headers: &HeaderMap, record: &Arc<Record>, etag: &str) -> bool {
 }
 
 /// What the upstream said of it, and where it came from now.
-fn describe(record: &Record, came: Came) -> HeaderMap {
+fn describe(record: &Record, came: Came, instead: &[(&'static str, String)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in &record.headers {
         if let Ok(name) = HeaderName::try_from(name.as_str()) {
             insert(&mut headers, name, value);
         }
+    }
+    for (name, value) in instead {
+        insert(&mut headers, HeaderName::from_static(name), value);
     }
     insert(&mut headers, header::ACCEPT_RANGES, "bytes");
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
