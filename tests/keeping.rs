@@ -106,6 +106,34 @@ fn a_seed_follows_its_channel_and_a_late_comer_hears_of_it() {
 }
 
 #[test]
+fn of_opposite_orders_at_the_same_moment_one_holds_everywhere() {
+    let stage = Stage::new("1gbit");
+    stage.publish("tool", "1", &noise("tool-1", 200_000));
+    let agents = site(&stage, 3, &[]);
+    let state = |n: usize| stage.path(&format!("state-{n}"));
+    succeed(&["pin", "tool", "--site", "--state-dir", &state(2)]);
+    for _ in 0..5 {
+        let both = std::thread::scope(|scope| {
+            let pin =
+                scope.spawn(|| support::branchline(&["pin", "tool", "--site", "--state-dir", &state(0)]));
+            let unpin =
+                scope.spawn(|| support::branchline(&["unpin", "tool", "--site", "--state-dir", &state(1)]));
+            [pin, unpin].map(|it| it.join().expect("a command"))
+        });
+        let orders = || agents.iter().map(|it| it.api("orders")["site"].clone()).collect::<Vec<_>>();
+        wait_for("all to agree", || orders().windows(2).all(|pair| pair[0] == pair[1]));
+        // Whoever lost was told, or came first and was followed by the other.
+        for output in both {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+            let told =
+                output.status.success() || said.contains("a later order holds") || why.contains("not pinned");
+            assert!(told, "{said} {why}");
+        }
+    }
+}
+
+#[test]
 fn pins_fit_or_are_refused_and_followed_packages_come_by_themselves() {
     let stage = Stage::new("1gbit");
     stage.publish("big", "1", &noise("big", 3_000_000));
