@@ -23,6 +23,10 @@ impl HttpError {
         Self { status: StatusCode::BAD_REQUEST, text: text.into() }
     }
 
+    pub(super) fn forbidden(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::FORBIDDEN, text: text.into() }
+    }
+
     pub(super) fn busy(text: impl Into<String>) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, text: text.into() }
     }

@@ -24,11 +24,15 @@ pub use listen::{Listener, bind, bind_socket, serve};
 
 /// All that the admin socket answers: what the gateway does, and orders.
 pub fn admin_router(node: Node, stop: CancellationToken) -> Router {
-    admin::router(node.clone()).merge(router(node, stop))
+    admin::router(node.clone()).merge(paths(node, stop))
 }
 
 /// All that the gateway answers. Answers without an end end with `stop`.
 pub fn router(node: Node, stop: CancellationToken) -> Router {
+    upstream::proxy(node.clone(), paths(node, stop))
+}
+
+fn paths(node: Node, stop: CancellationToken) -> Router {
     let events = get(events::events).with_state((node.clone(), stop));
     Router::new()
         .route("/", get(page::index))

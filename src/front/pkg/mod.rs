@@ -1,6 +1,8 @@
 //! The fronts: what a package manager's request means, and what it is to be told. Pure: a route makes an
 //! [`Artifact`] of a path, and the gateway does the rest.
 
+pub mod apt;
+pub mod cargo;
 pub mod files;
 mod path;
 
@@ -36,6 +38,13 @@ impl Asked<'_> {
 pub enum Routed {
     /// An object of the upstream.
     Object(Artifact),
+    /// An object that a text of the upstream tells where to find.
+    Via {
+        /// The text.
+        text: Artifact,
+        /// What it says.
+        then: Then,
+    },
     /// Something that needs no upstream.
     Text {
         /// The HTTP status.
@@ -65,6 +74,12 @@ pub struct Artifact {
 /// # Errors
 /// In words, if the text is not what the upstream's protocol has there.
 pub type Rewrite = fn(&Upstream, &str, &[u8]) -> Result<Vec<u8>, String>;
+
+/// Finds in an upstream's text what a path stands for.
+///
+/// # Errors
+/// In words, if the text is not what the upstream's protocol has there.
+pub type Then = fn(&Upstream, &Path, &[u8]) -> Result<Artifact, String>;
 
 impl Artifact {
     /// An object as it is.

@@ -30,16 +30,23 @@ impl Path {
             return Err(bad());
         }
         // A dot may hide behind its code.
-        let plain = lower.replace("%2e", ".");
-        if plain.split('/').any(|part| part == ".." || part == ".") || plain.contains("://") {
+        let leads_out = |part: &str| part == "%2e" || part.replace("%2e", ".") == "..";
+        if lower.split('/').any(leads_out) || path.contains("://") {
             return Err(bad());
         }
-        Ok(Self(text.to_owned()))
+        // Flat apt repositories are asked for `./Packages`.
+        let parts: Vec<&str> = path.split('/').filter(|part| *part != ".").collect();
+        Ok(Self(format!("{}{}", parts.join("/"), &text[path.len()..])))
     }
 
     /// As it was sent.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Without its query.
+    pub fn file(&self) -> &str {
+        self.0.split('?').next().unwrap_or_default()
     }
 }
 
@@ -52,6 +59,9 @@ mod tests {
         for good in ["/pool/main/a/a_1.0%2b1_amd64.deb", "x", "", "a?b=../c", "@scope%40x/y"] {
             assert_eq!(Path::parse(good).expect(good).as_str(), good.trim_start_matches('/'));
         }
+        for (sent, meant) in [("./Packages", "Packages"), ("a/./b/.?c=./d", "a/b?c=./d"), ("a/./", "a/")] {
+            assert_eq!(Path::parse(sent).expect(sent).as_str(), meant);
+        }
         for bad in [
             "../x",
             "a/../b",
@@ -60,7 +70,7 @@ mod tests {
             "a%5cb",
             "a\\b",
             "http://x/",
-            "a/./b",
+            "a/%2e/b",
             "a b",
             "a\nb",
             "ä",

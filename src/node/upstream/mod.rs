@@ -178,6 +178,11 @@ impl Node {
         self.inner.upstreams.clients.get(name).map(|client| client.upstream().clone())
     }
 
+    /// All upstreams.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.inner.upstreams.clients.values().map(Client::upstream)
+    }
+
     /// Whether a blob is a piece of an upstream's object: no origin has it.
     pub(super) fn is_of_upstream(&self, blob: &BlobId) -> bool {
         self.inner.upstreams.shelf.label_of(blob).is_some()
@@ -235,8 +240,9 @@ fn is_current(live: &Live, wanted: &Wanted) -> bool {
         None => true,
         Some(Ok(())) => {
             let fresh = |record: &Arc<Record>| wanted.is_fresh(record);
-            // Many who ask at the same moment are served by one question to the upstream.
-            live.began.elapsed() < Duration::from_secs(1) || progress.record.as_ref().is_some_and(fresh)
+            // Many who ask at the same moment are served by one question to the upstream, if it was asked.
+            let asked = progress.came != Came::Held && live.began.elapsed() < wanted::AT_ONCE;
+            asked || progress.record.as_ref().is_some_and(fresh)
         }
         Some(Err(_)) if is_refusal(live) => true,
         Some(Err(_)) => live.began.elapsed() < Duration::from_secs(1),

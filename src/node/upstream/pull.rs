@@ -136,6 +136,7 @@ impl<'a> Pull<'a> {
             accept: self.wanted.accept.clone(),
             known_etag: conditional.and_then(|record| validator(record, "etag")),
             known_since: conditional.and_then(|record| validator(record, "last-modified")),
+            no_older_s: self.wanted.no_older_s.filter(|_| self.wanted.digest.is_none()),
             resume: resume.map(|validator| (came, validator)),
         };
         let mut answer = self.client.get(&fetch).await?;

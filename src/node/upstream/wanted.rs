@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::core::upstream::record::Record;
 use crate::core::upstream::{Digest, ObjectKey};
 
+/// Who asks within this time after another is answered alike.
+pub(super) const AT_ONCE: Duration = Duration::from_secs(1);
+
 /// An object, and what is known of it beforehand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
@@ -20,6 +23,10 @@ pub struct Wanted {
     pub digest: Option<Digest>,
     /// If it may change: how long it is taken to be fresh, in seconds, where it does not say itself.
     pub expected_s: Option<u64>,
+    /// The client wants what its upstream was asked for no longer ago than this, in seconds, whatever is said
+    /// of its freshness. Nobody's digest changes.
+    #[serde(default)]
+    pub no_older_s: Option<u64>,
     /// Of the credentials with which it is pulled. Nodes with others, or none, do not share it; it goes over
     /// no wire.
     #[serde(skip)]
@@ -40,7 +47,7 @@ impl Wanted {
     /// Something that never changes, known by its digest if there is one.
     pub fn immutable(upstream: &str, path: &str, digest: Option<Digest>) -> Self {
         let (upstream, path) = (upstream.to_owned(), path.to_owned());
-        Self { upstream, path, accept: None, digest, expected_s: None, realm: None }
+        Self { upstream, path, accept: None, digest, expected_s: None, no_older_s: None, realm: None }
     }
 
     /// Something that may change; fresh for so many seconds, where it does not say itself.
@@ -50,8 +57,14 @@ impl Wanted {
 
     /// Whether what is held may be used without asking the upstream.
     pub(super) fn is_fresh(&self, record: &Record) -> bool {
-        let expected = self.expected_s.filter(|_| self.digest.is_none()).map(Duration::from_secs);
-        record.is_fresh(now_ms(), unchanged(record), expected)
+        if self.digest.is_some() {
+            return true;
+        }
+        let expected = self.expected_s.map(Duration::from_secs);
+        let checked = Duration::from_millis(now_ms().abs_diff(record.checked_ms));
+        // Many who want it new at the same moment are content with one question.
+        let limit = self.no_older_s.map(|limit| Duration::from_secs(limit).max(AT_ONCE));
+        limit.is_none_or(|limit| checked < limit) && record.is_fresh(now_ms(), unchanged(record), expected)
     }
 }
 

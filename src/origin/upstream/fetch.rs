@@ -49,6 +49,8 @@ pub struct Fetch {
     pub known_etag: Option<String>,
     /// Only if it has changed since: the `Last-Modified` that is held.
     pub known_since: Option<String>,
+    /// Caches on the way are not to answer with what they have not checked for so many seconds.
+    pub no_older_s: Option<u64>,
     /// From this byte on, if it still is what the validator says.
     pub resume: Option<(u64, String)>,
 }
@@ -111,9 +113,7 @@ impl Client {
     }
 
     async fn get_at(&self, base: &Url, fetch: &Fetch) -> Result<Answer, UpstreamError> {
-        let joined = base.join(&fetch.path).ok();
-        let wrong = || self.redirected(base, "the path makes no address");
-        let mut url = joined.filter(|url| self.is_within(base, url)).ok_or_else(wrong)?;
+        let mut url = self.address(base, &fetch.path).await?;
         for _ in 0..redirect::MOST {
             let response = self.send(&url, same_origin(base, &url), fetch).await?;
             let status = response.status();
@@ -135,10 +135,23 @@ impl Client {
         Err(self.redirected(&url, "it has redirected too often"))
     }
 
-    /// An index may name files on another host; nothing else leaves the upstream's own tree.
-    fn is_within(&self, base: &Url, url: &Url) -> bool {
-        matches!(url.scheme(), "http" | "https")
-            && (!same_origin(base, url) || url.path().starts_with(base.path()))
+    /// Where a path is. An index may name files anywhere, but no more than a redirect; nothing else leaves
+    /// the upstream's own tree.
+    async fn address(&self, base: &Url, path: &str) -> Result<Url, UpstreamError> {
+        if !["http://", "https://"].iter().any(|scheme| path.starts_with(scheme)) {
+            // Put behind and not joined: a path such as `https:/elsewhere/x` would be joined to another host.
+            let url = Url::parse(&format!("{base}{path}")).ok();
+            let is_within = |url: &Url| same_origin(base, url) && url.path().starts_with(base.path());
+            return url.filter(is_within).ok_or_else(|| self.redirected(base, "the path makes no address"));
+        }
+        let url = Url::parse(path).map_err(|_| self.redirected(base, "its index names no address"))?;
+        if let Some(why) = redirect::refusal(base, &url) {
+            return Err(self.redirected(&url, why));
+        }
+        if !same_origin(base, &url) && !self.upstream.private_redirects {
+            self.refuse_private(&url).await?;
+        }
+        Ok(url)
     }
 
     fn redirected(&self, to: &Url, why: &'static str) -> UpstreamError {
@@ -178,6 +191,9 @@ impl Client {
         }
         if let Some(since) = &fetch.known_since {
             insert(headers, header::IF_MODIFIED_SINCE, since);
+        }
+        if let Some(seconds) = fetch.no_older_s {
+            insert(headers, header::CACHE_CONTROL, &format!("max-age={seconds}"));
         }
         if let Some((from, validator)) = &fetch.resume {
             insert(headers, header::RANGE, &format!("bytes={from}-"));
@@ -270,4 +286,39 @@ fn told(headers: &HeaderMap) -> Vec<(String, String)> {
         (value.len() <= LONGEST_HEADER).then(|| ((*name).to_owned(), value.to_owned()))
     });
     told.take(MOST_HEADERS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_path_leaves_its_upstream() {
+        let upstream: Upstream = "a http https://a.example/sub/".parse().expect("valid");
+        let client = Client::new(Arc::new(upstream), Arc::new(|_| {}));
+        let address = async |path: &str| {
+            let url = client.address(&client.upstream.bases[0], path).await;
+            url.map(String::from).map_err(|error| error.to_string())
+        };
+        for (path, url) in [
+            ("x/y?z=1", "https://a.example/sub/x/y?z=1"),
+            ("http:/b.example/x", "https://a.example/sub/http:/b.example/x"),
+            ("https:b.example", "https://a.example/sub/https:b.example"),
+            ("", "https://a.example/sub/"),
+            ("https://a.example/beside", "https://a.example/beside"),
+            ("https://8.8.8.8/x", "https://8.8.8.8/x"),
+        ] {
+            assert_eq!(address(path).await.as_deref(), Ok(url), "{path}");
+        }
+        for (path, why) in [
+            ("../x", "no address"),
+            ("%2e%2E/x", "no address"),
+            ("https://127.0.0.1/x", "private network"),
+            ("https://[::1]/x", "private network"),
+            ("http://8.8.8.8/x", "not encrypted"),
+        ] {
+            let error = address(path).await.expect_err(path);
+            assert!(error.contains(why), "{path}: {error}");
+        }
+    }
 }

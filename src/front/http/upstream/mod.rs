@@ -1,5 +1,6 @@
 //! Objects of upstreams over HTTP: as they come, by ranges, with what their upstream said of them.
 
+mod proxy;
 mod rewritten;
 
 use std::ops::Range;
@@ -21,7 +22,7 @@ use crate::core::upstream::record::Record;
 use crate::front::pkg::{self, Artifact, Asked, NoArtifact, Routed};
 use crate::node::Node;
 use crate::node::upstream::{Came, Object, ObjectError};
-use crate::origin::upstream::Kind;
+use crate::origin::upstream::{Kind, Upstream};
 
 /// An object of unknown length is read to this place: to its end.
 const END: u64 = u64::MAX;
@@ -34,7 +35,16 @@ struct Front {
 }
 
 /// The fronts, each below the name of its kind: `/KIND/UPSTREAM/...`.
-const FRONTS: [Front; 1] = [Front { kind: Kind::Http, route: pkg::files::route }];
+const FRONTS: [Front; 3] = [
+    APT,
+    Front { kind: Kind::Cargo, route: pkg::cargo::route },
+    Front { kind: Kind::Http, route: pkg::files::route },
+];
+
+/// The one that is spoken to as a proxy, too.
+const APT: Front = Front { kind: Kind::Apt, route: pkg::apt::route };
+
+pub(super) use proxy::proxy;
 
 pub(super) fn router(node: Node) -> Router {
     FRONTS
@@ -53,16 +63,35 @@ async fn answer(node: Node, front: Front, name: String, request: Parts) -> Resul
     let path = below(&request, 2)?;
     let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1");
     let base = format!("http://{host}/{}/{name}", front.kind.as_str());
+    hand_out(node, front, upstream, path, base, &request).await
+}
+
+async fn hand_out(
+    node: Node,
+    front: Front,
+    upstream: Arc<Upstream>,
+    path: pkg::Path,
+    base: String,
+    request: &Parts,
+) -> Result<Response, HttpError> {
     let accept = request.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let asked = Asked { upstream: &upstream, path: &path, accept, base: &base };
     match (front.route)(&asked)? {
-        Routed::Object(artifact) => match artifact.rewrite {
-            None => serve(node, artifact, &request).await,
-            Some(rewrite) => {
-                let make = move |text: &[u8]| rewrite(&upstream, &base, text);
-                rewritten::serve(node, artifact, &request, make).await
+        Routed::Object(mut artifact) => {
+            artifact.wanted.no_older_s = no_older_than(&request.headers);
+            match artifact.rewrite {
+                None => serve(node, artifact, request).await,
+                Some(rewrite) => {
+                    let make = move |text: &[u8]| rewrite(&upstream, &base, text);
+                    rewritten::serve(node, artifact, request, make).await
+                }
             }
-        },
+        }
+        Routed::Via { text, then } => {
+            let found = move |text: &[u8]| then(&upstream, &path, text);
+            let (_, _, artifact) = rewritten::read(node.clone(), text, found).await?;
+            serve(node, artifact, request).await
+        }
         Routed::Text { status, headers, body } => {
             let mut named = HeaderMap::new();
             for (name, value) in headers {
@@ -71,6 +100,18 @@ async fn answer(node: Node, front: Front, name: String, request: Parts) -> Resul
             Ok((StatusCode::from_u16(status).unwrap_or(StatusCode::OK), named, body).into_response())
         }
     }
+}
+
+/// How long ago its upstream may have been asked, by what the client says, in seconds.
+fn no_older_than(headers: &HeaderMap) -> Option<u64> {
+    let said = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let limit = |directive: &str| match directive.trim().to_ascii_lowercase().split_once('=') {
+        Some(("max-age", seconds)) => seconds.parse().ok(),
+        None if directive.trim().eq_ignore_ascii_case("no-cache") => Some(0),
+        _ => None,
+    };
+    let asked = said(header::CACHE_CONTROL).or_else(|| said(header::PRAGMA))?;
+    asked.split(',').filter_map(limit).min()
 }
 
 /// The path below so many leading parts, as it was sent.
@@ -103,7 +144,10 @@ fn part(
     headers: &mut HeaderMap,
 ) -> (StatusCode, Range<u64>) {
     let Some(size) = size else { return (StatusCode::OK, 0..END) };
-    let (status, part) = match range::wanted(asked, size, etag) {
+    // A part of it may be asked for on condition of the `ETag`, or of the date.
+    let date = headers.get(header::LAST_MODIFIED).filter(|date| asked.get(header::IF_RANGE) == Some(date));
+    let validator = date.and_then(|date| date.to_str().ok()).unwrap_or(etag);
+    let (status, part) = match range::wanted(asked, size, validator) {
         Wanted::Whole => (StatusCode::OK, 0..size),
         Wanted::Part(part) => {
             insert(headers, header::CONTENT_RANGE, &format!("bytes {}-{}/{size}", part.start, part.end - 1));
@@ -182,5 +226,38 @@ fn describe(record: &Record, came: Came, instead: &[(&'static str, String)]) -> 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_say_how_new_it_has_to_be() {
+        let asked = |name: HeaderName, value: &'static str| {
+            no_older_than(&HeaderMap::from_iter([(name, HeaderValue::from_static(value))]))
+        };
+        assert_eq!(asked(header::CACHE_CONTROL, "max-age=0"), Some(0));
+        assert_eq!(asked(header::CACHE_CONTROL, "Max-Age=90, no-transform"), Some(90));
+        assert_eq!(asked(header::CACHE_CONTROL, "max-age=5, No-Cache"), Some(0));
+        assert_eq!(asked(header::PRAGMA, "no-cache"), Some(0));
+        for nothing in ["no-store", "max-age=x", "", ",=,", "max-age", "max-age=-1"] {
+            assert_eq!(asked(header::CACHE_CONTROL, nothing), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_part_may_depend_on_the_date() {
+        let date = "Wed, 25 Nov 2026 10:00:00 GMT";
+        let of = |condition: &'static str| {
+            let asked = [(header::RANGE, "bytes=5-"), (header::IF_RANGE, condition)];
+            let asked = asked.map(|(name, value)| (name, HeaderValue::from_static(value)));
+            let mut headers = HeaderMap::from_iter([(header::LAST_MODIFIED, HeaderValue::from_static(date))]);
+            part(&HeaderMap::from_iter(asked), Some(10), "\"e\"", &mut headers)
+        };
+        assert_eq!(of(date), (StatusCode::PARTIAL_CONTENT, 5..10));
+        assert_eq!(of("\"e\""), (StatusCode::PARTIAL_CONTENT, 5..10));
+        assert_eq!(of("Wed, 25 Nov 2026 10:00:01 GMT"), (StatusCode::OK, 0..10));
     }
 }
