@@ -9,6 +9,7 @@
 
 mod bring;
 mod object;
+mod outage;
 mod pull;
 mod serve;
 mod shelf;
@@ -141,6 +142,7 @@ impl Live {
 pub(super) struct Upstreams {
     clients: BTreeMap<String, Client>,
     shelf: Arc<Shelf>,
+    outages: outage::Outages,
     live: Mutex<HashMap<ObjectKey, Arc<Live>>>,
 }
 
@@ -159,7 +161,8 @@ impl Upstreams {
             (upstream.name.clone(), Client::new(Arc::new(upstream.clone()), Arc::new(sink)))
         };
         let shelf = Arc::new(Shelf::open(dir)?);
-        Ok(Self { clients: upstreams.iter().map(client).collect(), shelf, live: Mutex::default() })
+        let clients = upstreams.iter().map(client).collect();
+        Ok(Self { clients, shelf, outages: outage::Outages::default(), live: Mutex::default() })
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<ObjectKey, Arc<Live>>> {

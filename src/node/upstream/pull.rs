@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use bytes::BytesMut;
@@ -24,6 +24,8 @@ use crate::store::StoreError;
 
 /// Tries in a row that bring nothing, before clients are told.
 const TRIES: u32 = 4;
+/// Who could have what is held is not kept waiting for the upstream for longer than this.
+const HELD_WAITS: Duration = Duration::from_secs(6);
 const PAUSE: Duration = Duration::from_millis(500);
 /// Members are asked what they hold of it so many at a time.
 const AT_ONCE: usize = 16;
@@ -104,13 +106,21 @@ impl<'a> Pull<'a> {
 
     async fn ask_upstream(&mut self, held: Option<&Record>) -> Result<(), ObjectError> {
         let mut failures = 0;
+        let (outages, began) = (&self.node.inner.upstreams.outages, Instant::now());
+        if held.is_some() && outages.is_out(&self.wanted.upstream, began) {
+            return Err(self.unreachable("it was not a moment ago"));
+        }
         loop {
             let before = self.record.came();
-            match self.attempt(held).await {
+            let result = self.attempt(held).await;
+            let reached = !matches!(result, Err(ObjectError::Upstream(UpstreamError::Unreachable { .. })));
+            outages.note(&self.wanted.upstream, reached, Instant::now());
+            match result {
                 Err(ObjectError::Upstream(error)) if error.is_transient() => {
                     failures = if self.record.came() > before { 1 } else { failures + 1 };
                     // What was held before is better than waiting for long.
-                    if failures >= TRIES || (held.is_some() && failures > 1) || !self.live.is_wanted() {
+                    let long = failures > 1 || began.elapsed() > PAUSE;
+                    if failures >= TRIES || (held.is_some() && long) || !self.live.is_wanted() {
                         return Err(error.into());
                     }
                     tokio::time::sleep(PAUSE * failures).await;
@@ -139,7 +149,10 @@ impl<'a> Pull<'a> {
             no_older_s: self.wanted.no_older_s.filter(|_| self.wanted.digest.is_none()),
             resume: resume.map(|validator| (came, validator)),
         };
-        let mut answer = self.client.get(&fetch).await?;
+        let limit = if conditional.is_some() { HELD_WAITS } else { Duration::MAX };
+        let answer = tokio::time::timeout(limit, self.client.get(&fetch)).await;
+        let late = |_| self.unreachable(&format!("no answer within {} s", HELD_WAITS.as_secs()));
+        let mut answer = answer.map_err(late)??;
         if answer.status == 304 {
             let Some(held) = held else {
                 return Err(self.wrong("it says 'not modified' to whoever has nothing"));
@@ -220,6 +233,10 @@ impl<'a> Pull<'a> {
         }
         let record = Record { size: Some(came), complete: true, ..self.record.clone() };
         self.finish(record, Came::Pulled).await
+    }
+
+    fn unreachable(&self, why: &str) -> ObjectError {
+        UpstreamError::Unreachable { upstream: self.wanted.upstream.clone(), why: why.to_owned() }.into()
     }
 
     fn wrong(&self, why: &str) -> ObjectError {

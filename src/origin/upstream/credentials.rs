@@ -16,6 +16,13 @@ impl Credentials {
         Self::of(format!("Bearer {text}")).filter(|_| plain)
     }
 
+    /// The header as it is given; `None` if that cannot be sent.
+    pub fn verbatim(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let plain = !text.is_empty() && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        Self::of(text.to_owned()).filter(|_| plain)
+    }
+
     /// A user and a password; `None` if they cannot be sent.
     pub fn basic(user: &str, password: &str) -> Option<Self> {
         let password = password.trim_end_matches(['\r', '\n']);
@@ -76,6 +83,8 @@ mod tests {
         let it = Credentials::basic("ann", "secret\n").expect("valid");
         assert_eq!(it.value(), "Basic YW5uOnNlY3JldA==");
         assert!(!format!("{it:?} {:?}", it.value()).contains("YW5u"));
+        assert_eq!(Credentials::verbatim("Bearer abc\n").expect("valid").value(), "Bearer abc");
+        assert!(Credentials::verbatim("").is_none() && Credentials::verbatim("a\nb").is_none());
         assert!(Credentials::token("two words").is_none() && Credentials::basic("a:b", "c").is_none());
     }
 }

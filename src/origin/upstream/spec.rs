@@ -93,17 +93,20 @@ impl FromStr for Upstream {
         };
         let mut user = None;
         let mut password = None;
+        // Some registries of cargo want the bare token, and cargo sends what it is given.
+        let token: fn(&str) -> Option<Credentials> =
+            if kind == Kind::Cargo { Credentials::verbatim } else { Credentials::token };
         for word in words {
             match word.split_once('=') {
                 Some(("token-file", path)) => {
-                    let token = Credentials::token(&read(path)?);
+                    let found = token(&read(path)?);
                     upstream.credentials =
-                        Some(token.ok_or_else(|| invalid(format!("{path} holds no token")))?);
+                        Some(found.ok_or_else(|| invalid(format!("{path} holds no token")))?);
                 }
                 Some(("token-env", name)) => {
-                    let token = std::env::var(name).ok().and_then(|text| Credentials::token(&text));
+                    let found = std::env::var(name).ok().and_then(|text| token(&text));
                     let missing = || invalid(format!("the environment has no token in {name}"));
-                    upstream.credentials = Some(token.ok_or_else(missing)?);
+                    upstream.credentials = Some(found.ok_or_else(missing)?);
                 }
                 Some(("user", name)) => user = Some(name.to_owned()),
                 Some(("password-file", path)) => password = Some(read(path)?),
