@@ -206,7 +206,8 @@ fn machines_install_through_their_site_and_without_the_archive() {
     assert!(asked.iter().all(|line| line == "304 /debian/dists/stable/InRelease"), "{asked:?}");
     for agent in &agents {
         assert!(delivered(agent) > 3_020_000);
-        assert_eq!(agent.api("savings")["rows"][0]["front"], "apt");
+        let rows = agent.api("savings?by=front")["rows"].to_string();
+        assert!(rows.contains("\"front\":\"apt\""), "{rows}");
     }
     // A second time nothing but the question whether it is still current crosses.
     std::thread::sleep(std::time::Duration::from_millis(1100));
