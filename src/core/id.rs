@@ -23,7 +23,7 @@ fn invalid(kind: &'static str, given: &str, problem: &'static str) -> InvalidNam
 }
 
 /// 32 bytes as 64 hexadecimal digits.
-fn parse_hex(kind: &'static str, text: &str) -> Result<[u8; 32], InvalidName> {
+pub(crate) fn parse_hex(kind: &'static str, text: &str) -> Result<[u8; 32], InvalidName> {
     const PROBLEM: &str = "it must be 64 hexadecimal digits";
     if text.len() != 64 || !text.is_ascii() {
         return Err(invalid(kind, text, PROBLEM));
@@ -36,7 +36,7 @@ fn parse_hex(kind: &'static str, text: &str) -> Result<[u8; 32], InvalidName> {
     Ok(bytes)
 }
 
-macro_rules! hash_id {
+macro_rules! hash_name {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,56 +69,58 @@ macro_rules! hash_id {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, concat!(stringify!($name), "({})"), self.short())
             }
         }
 
-        impl FromStr for $name {
-            type Err = InvalidName;
-            fn from_str(text: &str) -> Result<Self, InvalidName> {
-                parse_hex($kind, text).map(Self)
+        impl std::str::FromStr for $name {
+            type Err = $crate::core::id::InvalidName;
+            fn from_str(text: &str) -> Result<Self, $crate::core::id::InvalidName> {
+                $crate::core::id::parse_hex($kind, text).map(Self)
             }
         }
 
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
             }
         }
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'_, str> as serde::Deserialize>::deserialize(deserializer)?;
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
     };
 }
 
-hash_id! {
+hash_name! {
     /// A content-defined piece of a blob, named by the BLAKE3 hash of its bytes.
     ChunkId, "chunk id"
 }
-hash_id! {
+hash_name! {
     /// One immutable file, named by the BLAKE3 hash of its bytes.
     BlobId, "blob id"
 }
-hash_id! {
+hash_name! {
     /// A manifest, named by the BLAKE3 hash of its encoding.
     ManifestId, "manifest id"
 }
-hash_id! {
+hash_name! {
     /// A pack, named by the BLAKE3 hash of its bytes.
     PackId, "pack id"
 }
+
+pub(crate) use hash_name;
 
 /// The bytes before an Ed25519 key in a `PeerId`: identity multihash, protobuf key header.
 const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];

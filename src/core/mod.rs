@@ -25,6 +25,7 @@ pub mod quota;
 pub mod rank;
 pub mod recheck;
 pub mod swarm;
+pub mod upstream;
 pub mod window;
 pub mod wire;
 pub mod yielding;

@@ -14,16 +14,20 @@ use super::wan::WanFlight;
 use super::{Node, blocking, peers, wan};
 use crate::core::chunkset::ChunkSet;
 use crate::core::flight::{
-    self, Coordinator, Effect, Failure, FailureKind, FlightView, Input, Message, Shelf, Step,
+    self, Coordinator, Effect, Failure, FailureKind, FlightView, Input, Message, Shelf, Step, WanEnd,
 };
 use crate::core::id::{BlobId, NodeId};
 use crate::core::manifest::Manifest;
+use crate::core::upstream::segment;
 use crate::net::Event;
 use crate::origin::Origin;
 use crate::store::{Blob, Store, StoreError};
 
 /// Inputs handled before others get their turn.
 const BURST: usize = 64;
+
+/// Why a piece of an upstream's object has no origin to be pulled from.
+const NOWHERE: &str = "no machine of the site holds it any more";
 
 /// Everything that runs for one flight.
 #[derive(Default)]
@@ -177,6 +181,9 @@ impl Driver {
                 let (Some(handle), Ok(wan)) = (self.blob(&blob), self.wan(blob)) else {
                     return self.unwritable(blob);
                 };
+                if segment::is_of_upstream(handle.manifest()) {
+                    return self.nowhere(blob, run);
+                }
                 let reason = wan.why(reason);
                 tracing::debug!(%blob, run, chunks = chunks.len(), reason = reason.as_str(), "pulling over the WAN");
                 let order = wan::Run { blob, run, chunks, reason };
@@ -232,6 +239,14 @@ impl Driver {
         self.coordinator.handle(Instant::now(), input, &Disk(&*store));
     }
 
+    /// No origin has it: whoever wants it asks its upstream.
+    fn nowhere(&mut self, blob: BlobId, run: u64) {
+        let failure = Failure { why: NOWHERE.into(), kind: FailureKind::Permanent };
+        let input = Input::WanEnded { blob, run, end: WanEnd::Failed(failure) };
+        let store = self.node.inner.store.clone();
+        self.coordinator.handle(Instant::now(), input, &Disk(&*store));
+    }
+
     fn blob(&mut self, blob: &BlobId) -> Option<Arc<dyn Blob>> {
         let running = self.running.entry(*blob).or_default();
         if running.blob.is_none() {
@@ -267,9 +282,11 @@ impl Driver {
 
     fn fetch_manifest(&mut self, blob: BlobId, id: crate::core::id::ManifestId, from: Option<NodeId>) {
         let node = self.node.clone();
+        let nowhere = from.is_none() && node.is_of_upstream(&blob);
         let wan = if from.is_none() { Some(self.wan(blob)) } else { None };
         let work = async move {
             let fetched = match (from, wan) {
+                _ if nowhere => Err(Failure { why: NOWHERE.into(), kind: FailureKind::Permanent }),
                 (Some(from), _) => peers::manifest(&node, from, blob, id).await,
                 (None, Some(Ok(wan))) => wan::manifest(&node, &wan, blob, id).await,
                 (None, Some(Err(error))) => {
@@ -333,6 +350,9 @@ impl Node {
 
     /// How the ledger calls a blob.
     pub(super) fn label(&self, blob: &BlobId) -> String {
+        if let Some(label) = self.inner.upstreams.label_of(blob) {
+            return label;
+        }
         let catalog = self.inner.catalog.current();
         catalog.and_then(|catalog| catalog.label_of(blob)).unwrap_or_else(|| format!("({})", blob.short()))
     }

@@ -35,6 +35,7 @@ mod standing;
 mod throttle;
 mod toll;
 mod uploads;
+pub mod upstream;
 mod verify;
 mod wan;
 pub mod windows;
@@ -57,6 +58,7 @@ use crate::core::lapse::Lapse;
 use crate::core::orders::Selector;
 use crate::core::quota::Quotas;
 use crate::net::{self, Multiaddr, Net, NetError, SiteKey, SiteKeyError};
+use crate::origin::upstream::Upstream;
 use crate::origin::{Address, Keeper, Origin, OriginError};
 use crate::store::{Buffer, DiskStore, Limits, Store, StoreError};
 
@@ -118,6 +120,8 @@ pub struct Config {
     pub metered: bool,
     /// What is kept up to date here without a client asking.
     pub follow: Vec<Selector>,
+    /// The foreign repositories that clients may reach through this node.
+    pub upstreams: Vec<Upstream>,
     /// Where the site's sums are pushed.
     pub push: Option<push::Config>,
 }
@@ -140,6 +144,9 @@ pub enum StartError {
     /// The ledger.
     #[error("the ledger cannot be opened: {0}")]
     Books(String),
+    /// What is known of upstreams.
+    #[error("what is known of upstreams cannot be opened: {0}")]
+    Upstreams(String),
 }
 
 /// A running agent. Cheap to clone.
@@ -157,6 +164,7 @@ struct Inner {
     orders: orders::OrderBook,
     own_orders: orders::OrderBook,
     keeping: keeping::View,
+    upstreams: upstream::Upstreams,
     quotas: gc::View,
     verifier: verify::Verifier,
     hooks: Arc<hook::Hooks>,
@@ -216,6 +224,9 @@ impl Node {
         let store = tokio::task::spawn_blocking(move || open_store(&dir, limits)).await;
         let store = store.map_err(|error| StoreError::Unusable(error.to_string()))??;
         let books = Arc::new(Books::open(&config.state_dir.join("ledger")).map_err(StartError::Books)?);
+        let upstreams =
+            upstream::Upstreams::open(&config.state_dir.join("upstream"), &config.upstreams, &books);
+        let upstreams = upstreams.map_err(StartError::Upstreams)?;
         let held: HashSet<BlobId> = store.list().into_iter().map(|held| held.blob).collect();
         books.retain(|blob| held.contains(blob));
         let origin = Origin::open(&config.origin)?;
@@ -258,6 +269,7 @@ impl Node {
                 orders: order_book("orders.json"),
                 own_orders: order_book("own-orders.json"),
                 keeping: keeping::View::default(),
+                upstreams,
                 quotas: gc::View::default(),
                 verifier: verify::Verifier::open(&config.state_dir),
                 hooks: Arc::new(hook::Hooks::open(&config.state_dir, config.hook.clone(), &config.follow)),

@@ -16,7 +16,7 @@ use super::relay::Relay;
 use super::windows::Closed;
 use super::{Node, blocking};
 use crate::core::flight::{FailureKind, Input, Urgency};
-use crate::core::id::BlobId;
+use crate::core::id::{BlobId, ManifestId};
 use crate::core::ledger::Front;
 use crate::core::manifest::Manifest;
 use crate::store::{Blob, PIECE, StoreError};
@@ -72,11 +72,19 @@ pub struct Manner {
     pub waits: bool,
 }
 
+/// What is read.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) blob: BlobId,
+    pub(super) manifest: ManifestId,
+    /// How the ledger calls it.
+    pub(super) label: String,
+}
+
 /// Reads one blob for one client.
 pub struct Reader {
     node: Node,
-    resolved: Resolved,
-    label: String,
+    place: Place,
     front: Front,
     manner: Manner,
     /// It has been handed something.
@@ -96,18 +104,22 @@ pub struct Reader {
 impl Node {
     /// Begins to read a version.
     pub fn read(&self, resolved: Resolved, front: Front, manner: Manner) -> Reader {
-        let blob = resolved.published.blob;
+        let (label, published) = (resolved.label(), resolved.published);
+        self.read_blob(Place { blob: published.blob, manifest: published.manifest, label }, front, manner)
+    }
+
+    /// Begins to read a blob.
+    pub(super) fn read_blob(&self, place: Place, front: Front, manner: Manner) -> Reader {
+        let blob = place.blob;
         let (before, after) = (self.inner.books.clone(), self.inner.books.clone());
         let inputs = self.inner.inputs.clone();
         // What came before the first client asked was held before; what comes after the last one
         // has left is nobody's.
         let (first, last) = (move || before.begin(blob, front), move || after.settle(&blob));
         let ticket = self.inner.live.enter(blob, inputs, first, last);
-        let label = resolved.label();
         Reader {
             node: self.clone(),
-            resolved,
-            label,
+            place,
             front,
             manner,
             served: false,
@@ -135,7 +147,7 @@ impl Reader {
                 let passed = relay.next(range).await?;
                 if let Some((index, source, bytes)) = &passed {
                     let (books, length) = (&self.node.inner.books, bytes.len() as u64);
-                    books.passed(self.id(), *index, &self.label, self.front, *source, length);
+                    books.passed(self.id(), *index, &self.place.label, self.front, *source, length);
                 }
                 return Ok(passed.map(|(_, _, bytes)| bytes));
             }
@@ -154,7 +166,7 @@ impl Reader {
     }
 
     fn id(&self) -> BlobId {
-        self.resolved.published.blob
+        self.place.blob
     }
 
     async fn find_blob(&mut self) {
@@ -178,7 +190,7 @@ impl Reader {
         let handed = range.start..range.start + bytes.len() as u64;
         range.start = handed.end;
         (self.has_begun, self.served) = (true, true);
-        self.node.inner.books.delivered(manifest, &self.label, self.front, handed);
+        self.node.inner.books.delivered(manifest, &self.place.label, self.front, handed);
         Some(bytes)
     }
 
@@ -204,7 +216,7 @@ impl Reader {
                 if let Some(blob) = self.blob.clone() {
                     blocking(move || blob.check()).await;
                 }
-                self.ticket.want(self.resolved.published.manifest, self.manner.urgency).await;
+                self.ticket.want(self.place.manifest, self.manner.urgency).await;
                 self.ticket.say(Input::Lost { blob: self.id(), chunk }).await;
                 Ok(false)
             }
@@ -251,7 +263,7 @@ impl Reader {
     /// Waits for news of the flight, which it starts if there is none.
     async fn wait(&mut self) -> Result<(), ReadError> {
         if !self.ticket.wants() {
-            self.ticket.want(self.resolved.published.manifest, self.manner.urgency).await;
+            self.ticket.want(self.place.manifest, self.manner.urgency).await;
             // What came between the look into the store and now is seen by the next look.
             return Ok(());
         }
@@ -259,7 +271,7 @@ impl Reader {
         match end {
             Some(Err(failure)) if failure.kind == FailureKind::Local => {
                 tracing::warn!(why = failure.why, "passing bytes through, without keeping them");
-                let begun = Relay::begin(&self.node, &self.resolved, &self.label, self.manner.urgency).await;
+                let begun = Relay::begin(&self.node, &self.place, self.manner.urgency).await;
                 let relay = begun.map_err(|why| match self.node.wan_closed(self.manner.urgency) {
                     Some(closed) => ReadError::Closed(closed),
                     None => ReadError::NoRoom(format!("{}; {why}", failure.why)),
@@ -273,7 +285,7 @@ impl Reader {
                 let held =
                     self.blob.as_ref().is_some_and(|blob| blob.held().len() == blob.manifest().count());
                 if !held {
-                    self.ticket.want(self.resolved.published.manifest, self.manner.urgency).await;
+                    self.ticket.want(self.place.manifest, self.manner.urgency).await;
                 }
                 Ok(())
             }

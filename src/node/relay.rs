@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
-use super::catalog::Resolved;
 use super::hurry::Hurry;
 use super::peers::{self, bytes_of};
-use super::reader::ReadError;
+use super::reader::{Place, ReadError};
 use super::wan::{self, WanFlight};
 use super::{Node, blocking};
 use crate::core::chunkset::ChunkSet;
@@ -23,6 +22,7 @@ use crate::core::id::{BlobId, ChunkId, ManifestId, NodeId};
 use crate::core::ledger::{Front, Source, WanReason};
 use crate::core::manifest::Manifest;
 use crate::core::rank::rank;
+use crate::core::upstream::segment;
 use crate::core::wire::message::{Chunks, Request, Runs, request, response};
 use crate::origin::Origin;
 
@@ -53,16 +53,11 @@ impl Relay {
     ///
     /// # Errors
     /// In words.
-    pub(super) async fn begin(
-        node: &Node,
-        resolved: &Resolved,
-        label: &str,
-        urgency: Urgency,
-    ) -> Result<Self, String> {
-        let (blob, id) = (resolved.published.blob, resolved.published.manifest);
+    pub(super) async fn begin(node: &Node, place: &Place, urgency: Urgency) -> Result<Self, String> {
+        let (blob, id) = (place.blob, place.manifest);
         let origin = Origin::open(&node.inner.config.origin).map_err(|error| error.to_string())?;
         let hurry = Hurry::new(urgency);
-        let wan = WanFlight::new(&origin, &node.inner.books, label.to_owned(), hurry);
+        let wan = WanFlight::new(&origin, &node.inner.books, place.label.clone(), hurry);
         let wan = wan.map_err(|error| error.to_string())?;
         let mut held = None;
         for member in members(node, &blob).into_iter().take(3) {
@@ -73,6 +68,7 @@ impl Relay {
         }
         let manifest = match held {
             Some(manifest) => manifest,
+            None if node.is_of_upstream(&blob) => return Err("no machine of the site holds it".into()),
             None => {
                 is_open(node, urgency)?;
                 wan::manifest(node, &wan, blob, id).await.map_err(|failure| failure.why)?
@@ -176,6 +172,9 @@ impl Relay {
         reason: WanReason,
     ) -> Result<VecDeque<(u32, Source, Bytes)>, String> {
         let missing = || "the manifest names no such chunk".to_owned();
+        if segment::is_of_upstream(&self.manifest) {
+            return Err("no machine of the site holds it".into());
+        }
         is_open(&self.node, self.urgency)?;
         let chunk = *self.manifest.chunk(index).ok_or_else(missing)?;
         let pack = self.manifest.packs().get(chunk.pack as usize).ok_or_else(missing)?;

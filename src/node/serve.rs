@@ -69,6 +69,10 @@ impl Serve for Server {
                     send(&mut reply, json.as_bytes(), 0).await
                 }
                 Some(request::Body::Orders(_)) => send(&mut reply, &node.orders().now().encoded(), 0).await,
+                Some(request::Body::Object(asked)) => match node.object_of_member(from, &asked).await {
+                    Some(news) => send(&mut reply, &news, 0).await,
+                    None => reply.header(&status(response::Status::Refused, "no such upstream here")).await,
+                },
                 Some(request::Body::Errand(errand)) => {
                     let Some(json) = node.errand_of_member(&errand).await else {
                         return reply.header(&status(response::Status::Refused, "no such errand")).await;

@@ -17,6 +17,7 @@ pub mod push;
 mod sign;
 mod tcp_info;
 mod transport;
+pub mod upstream;
 mod verify;
 mod window;
 

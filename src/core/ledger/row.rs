@@ -87,11 +87,33 @@ pub enum Front {
     Get,
     /// `/packages` on the gateway.
     Packages,
+    /// `/apt`, or as the proxy of apt.
+    Apt,
+    /// `/pypi`.
+    Pypi,
+    /// `/npm`.
+    Npm,
+    /// `/v2`.
+    Oci,
+    /// `/cargo`.
+    Cargo,
+    /// `/http`.
+    Http,
 }
 
 impl Front {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::None, Self::Get, Self::Packages];
+    pub const ALL: [Self; 9] = [
+        Self::None,
+        Self::Get,
+        Self::Packages,
+        Self::Apt,
+        Self::Pypi,
+        Self::Npm,
+        Self::Oci,
+        Self::Cargo,
+        Self::Http,
+    ];
 
     /// As it is written in JSON.
     pub fn as_str(self) -> &'static str {
@@ -99,6 +121,12 @@ impl Front {
             Self::None => "none",
             Self::Get => "get",
             Self::Packages => "packages",
+            Self::Apt => "apt",
+            Self::Pypi => "pypi",
+            Self::Npm => "npm",
+            Self::Oci => "oci",
+            Self::Cargo => "cargo",
+            Self::Http => "http",
         }
     }
 }

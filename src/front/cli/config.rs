@@ -20,6 +20,7 @@ use crate::net::{Multiaddr, SiteKey};
 use crate::node::{self, Role};
 use crate::origin::Address;
 use crate::origin::push::{PushUrl, Token};
+use crate::origin::upstream::Upstream;
 
 /// As far behind other programs as the system lets one be.
 const NICEST: i64 = 19;
@@ -120,6 +121,11 @@ pub(super) struct Written {
     #[arg(long, env = "BRANCHLINE_FOLLOW", value_name = "NAME@CHANNEL", value_delimiter = ',')]
     #[serde(default)]
     follow: Vec<Selector>,
+    /// A foreign repository to pull through, such as 'debian apt https://mirror.example/debian'; may be
+    /// given often
+    #[arg(long = "upstream", env = "BRANCHLINE_UPSTREAM", value_name = "SPEC", value_delimiter = ';')]
+    #[serde(default)]
+    upstream: Vec<Upstream>,
     /// Where the site's sums are pushed, by one of its nodes: a Prometheus remote-write receiver
     #[arg(long, env = "BRANCHLINE_PUSH_URL", value_name = "URL")]
     push_url: Option<PushUrl>,
@@ -219,6 +225,7 @@ impl Written {
             nice: self.nice.or(file.nice),
             weight: self.weight.or(file.weight),
             follow: if self.follow.is_empty() { file.follow } else { self.follow },
+            upstream: if self.upstream.is_empty() { file.upstream } else { self.upstream },
             push_url: self.push_url.or(file.push_url),
             push_interval: self.push_interval.or(file.push_interval),
             push_token_file: self.push_token_file.or(file.push_token_file),
@@ -277,6 +284,7 @@ impl Written {
                 role,
                 metered: self.metered.unwrap_or(false),
                 follow: self.follow,
+                upstreams: upstreams(self.upstream)?,
                 push,
                 package_quotas: Quotas::new(&self.package_quota, cache_size)?,
                 verify_interval: self.verify_interval.map_or(Some(upkeep::VERIFY_INTERVAL), |it| it.0),
@@ -285,6 +293,15 @@ impl Written {
             gateway,
             nice: nice.unwrap_or(0) as i32,
         })
+    }
+}
+
+/// Each has a name of its own: it stands in the gateway's paths.
+fn upstreams(list: Vec<Upstream>) -> anyhow::Result<Vec<Upstream>> {
+    let mut names = std::collections::BTreeSet::new();
+    match list.iter().find(|upstream| !names.insert(&upstream.name)) {
+        Some(twice) => bail!("there are two upstreams of the name {:?}", twice.name),
+        None => Ok(list),
     }
 }
 

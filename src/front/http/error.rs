@@ -5,9 +5,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::core::orders::OrderError;
+use crate::front::pkg::NoArtifact;
 use crate::node::catalog::ResolveError;
 use crate::node::media::{ExportError, ImportError};
 use crate::node::reader::ReadError;
+use crate::node::upstream::ObjectError;
+use crate::origin::upstream::UpstreamError;
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
@@ -31,8 +34,16 @@ impl HttpError {
         Self::new(StatusCode::NOT_FOUND, text)
     }
 
+    pub(super) fn forbidden(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, text)
+    }
+
     pub(super) fn busy(text: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
+    }
+
+    pub(super) fn bad_gateway(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, text)
     }
 
     /// What cannot be: `what` could not be written down.
@@ -105,6 +116,41 @@ impl From<ReadError> for HttpError {
             _ => None,
         };
         Self { retry_after_s, ..Self::new(status, error.to_string()) }
+    }
+}
+
+impl From<NoArtifact> for HttpError {
+    fn from(error: NoArtifact) -> Self {
+        let status = match &error {
+            NoArtifact::NoUpstream { .. } | NoArtifact::NoSuch(_) => StatusCode::NOT_FOUND,
+            NoArtifact::BadPath(_) => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<ObjectError> for HttpError {
+    fn from(error: ObjectError) -> Self {
+        let status = match &error {
+            ObjectError::Upstream(UpstreamError::Status { status, .. }) => of_upstream(*status),
+            ObjectError::Upstream(UpstreamError::Unreachable { .. }) => StatusCode::GATEWAY_TIMEOUT,
+            ObjectError::Upstream(_) | ObjectError::Changed(_) => StatusCode::BAD_GATEWAY,
+            ObjectError::Closed(_) | ObjectError::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let retry_after_s = match &error {
+            ObjectError::Closed(closed) => Some(closed.retry_after_s),
+            _ => None,
+        };
+        Self { retry_after_s, ..Self::new(status, error.to_string()) }
+    }
+}
+
+/// What a client is told of what an upstream said: its refusals are passed on, but not its troubles, nor
+/// what only makes sense between the two.
+fn of_upstream(status: u16) -> StatusCode {
+    match StatusCode::from_u16(status) {
+        Ok(status) if status.is_client_error() => status,
+        _ => StatusCode::BAD_GATEWAY,
     }
 }
 

@@ -12,6 +12,7 @@ mod page;
 pub mod range;
 pub(super) mod span;
 pub mod tree;
+mod upstream;
 mod windows;
 
 use axum::Router;
@@ -26,11 +27,15 @@ pub use windows::{WanChange, WanOrder};
 
 /// All that the admin socket answers: what the gateway does, orders and bundles.
 pub fn admin_router(node: Node, stop: CancellationToken) -> Router {
-    admin::router(node.clone()).merge(bundle::router(node.clone())).merge(router(node, stop))
+    admin::router(node.clone()).merge(bundle::router(node.clone())).merge(paths(node, stop))
 }
 
 /// All that the gateway answers. Answers without an end end with `stop`.
 pub fn router(node: Node, stop: CancellationToken) -> Router {
+    upstream::proxy(node.clone(), paths(node, stop))
+}
+
+fn paths(node: Node, stop: CancellationToken) -> Router {
     let events = get(events::events).with_state((node.clone(), stop));
     Router::new()
         .route("/", get(page::index))
@@ -53,5 +58,6 @@ pub fn router(node: Node, stop: CancellationToken) -> Router {
         .route("/api/v1/orders", get(api::orders))
         .route("/api/v1/openapi.json", get(api::openapi))
         .fallback(error::no_such_path)
-        .with_state(node)
+        .with_state(node.clone())
+        .merge(upstream::router(node))
 }

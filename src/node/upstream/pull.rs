@@ -1,0 +1,335 @@
+//! Pulling an object from its upstream, as its home.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+use bytes::BytesMut;
+use futures::StreamExt;
+
+use super::super::live::Ticket;
+use super::super::{Node, blocking};
+use super::bring::{self, News};
+use super::wanted::now_ms;
+use super::{Came, Live, ObjectError, Wanted, label};
+use crate::core::flight::Urgency;
+use crate::core::id::NodeId;
+use crate::core::ledger::{Front, Source, WanReason};
+use crate::core::upstream::Digest;
+use crate::core::upstream::record::{MOST_SEGMENTS, Record, Segment};
+use crate::core::upstream::segment;
+use crate::core::wire::message::ObjectRequest;
+use crate::origin::upstream::{Answer, Client, Fetch, UpstreamError};
+use crate::store::StoreError;
+
+/// Tries in a row that bring nothing, before clients are told.
+const TRIES: u32 = 4;
+/// Who could have what is held is not kept waiting for the upstream for longer than this.
+const HELD_WAITS: Duration = Duration::from_secs(6);
+const PAUSE: Duration = Duration::from_millis(500);
+/// Members are asked what they hold of it so many at a time.
+const AT_ONCE: usize = 16;
+/// How long an upstream may be out of reach and what is held of it is used all the same, unless it says
+/// otherwise.
+const GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The way of one object over the WAN.
+pub(super) struct Pull<'a> {
+    node: &'a Node,
+    wanted: &'a Wanted,
+    live: &'a Live,
+    client: Client,
+    record: Record,
+    hasher: Option<digest::Context>,
+    buffer: BytesMut,
+}
+
+fn hasher(digest: &Digest) -> digest::Context {
+    digest::Context::new(match digest {
+        Digest::Sha1(_) => &digest::SHA1_FOR_LEGACY_USE_ONLY,
+        Digest::Sha256(_) => &digest::SHA256,
+        Digest::Sha512(_) => &digest::SHA512,
+    })
+}
+
+impl<'a> Pull<'a> {
+    pub(super) fn new(node: &'a Node, wanted: &'a Wanted, live: &'a Live) -> Self {
+        // Who asks was told before if there is no such upstream.
+        let client = node.inner.upstreams.clients[&wanted.upstream].clone();
+        let hasher = wanted.digest.as_ref().map(hasher);
+        let record = Record { digest: wanted.digest, ..Record::default() };
+        Self { node, wanted, live, client, record, hasher, buffer: BytesMut::new() }
+    }
+
+    /// # Errors
+    /// [`ObjectError`], for all who wait.
+    pub(super) async fn run(mut self) -> Result<(), ObjectError> {
+        let own = self.node.inner.upstreams.shelf.get(&self.wanted.key());
+        let others = self.ask_members().await;
+        let known = others.into_iter().filter_map(|(_, news)| news.record).filter(Record::is_plausible);
+        let complete = known.chain(own).filter(|record| record.complete);
+        let newest = complete.max_by_key(|record| record.checked_ms);
+        if let Some(record) = newest.as_ref().filter(|record| self.wanted.is_fresh(record)) {
+            return self.finish(record.clone(), Came::Held).await;
+        }
+        if let Some(closed) = self.node.wan_closed(Urgency::Foreground) {
+            return match newest.filter(|record| self.may_be_stale(record)) {
+                Some(record) => {
+                    self.show(record, Came::Stale);
+                    Ok(())
+                }
+                None => Err(ObjectError::Closed(closed)),
+            };
+        }
+        match self.ask_upstream(newest.as_ref()).await {
+            Err(ObjectError::Upstream(error)) if error.is_transient() => match newest {
+                Some(record) if self.may_be_stale(&record) => {
+                    tracing::warn!(%error, path = self.wanted.path, "served as it was when its upstream was last reached");
+                    self.show(record, Came::Stale);
+                    Ok(())
+                }
+                _ => Err(error.into()),
+            },
+            result => result,
+        }
+    }
+
+    fn may_be_stale(&self, record: &Record) -> bool {
+        let reuse = record.reuse();
+        let nothing_came = self.record.segments.is_empty();
+        nothing_came && !reuse.must_revalidate && record.age(now_ms()) < reuse.stale_if_error.unwrap_or(GRACE)
+    }
+
+    /// What the members hold of it.
+    async fn ask_members(&self) -> Vec<(NodeId, News)> {
+        let key = self.wanted.key();
+        let ask = |member: NodeId| async move {
+            let body = ObjectRequest { key: key.as_bytes().to_vec().into(), ..ObjectRequest::default() };
+            let ask = bring::ask(self.node, member, body);
+            let news = tokio::time::timeout(Duration::from_millis(800), ask).await.ok()?.ok()?;
+            Some((member, news.0))
+        };
+        let members = self.node.inner.net.contacts().into_iter().map(|contact| ask(contact.node));
+        futures::stream::iter(members).buffer_unordered(AT_ONCE).filter_map(|it| async { it }).collect().await
+    }
+
+    async fn ask_upstream(&mut self, held: Option<&Record>) -> Result<(), ObjectError> {
+        let mut failures = 0;
+        let (outages, began) = (&self.node.inner.upstreams.outages, Instant::now());
+        if held.is_some() && outages.is_out(&self.wanted.upstream, began) {
+            return Err(self.unreachable("it was not a moment ago"));
+        }
+        loop {
+            let before = self.record.came();
+            let result = self.attempt(held).await;
+            let reached = !matches!(result, Err(ObjectError::Upstream(UpstreamError::Unreachable { .. })));
+            outages.note(&self.wanted.upstream, reached, Instant::now());
+            match result {
+                Err(ObjectError::Upstream(error)) if error.is_transient() => {
+                    failures = if self.record.came() > before { 1 } else { failures + 1 };
+                    // What was held before is better than waiting for long.
+                    let long = failures > 1 || began.elapsed() > PAUSE;
+                    if failures >= TRIES || (held.is_some() && long) || !self.live.is_wanted() {
+                        return Err(error.into());
+                    }
+                    tokio::time::sleep(PAUSE * failures).await;
+                }
+                Err(error) => {
+                    self.drop_all(&error).await;
+                    return Err(error);
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// One request. What has come stays, and the next one goes on from there.
+    async fn attempt(&mut self, held: Option<&Record>) -> Result<(), ObjectError> {
+        let validator = |record: &Record, name: &str| record.header(name).map(str::to_owned);
+        let came = self.record.came() + self.buffer.len() as u64;
+        let strong = validator(&self.record, "etag").filter(|etag| !etag.starts_with("W/"));
+        let resume = strong.or_else(|| validator(&self.record, "last-modified")).filter(|_| came > 0);
+        let conditional = held.filter(|_| came == 0);
+        let fetch = Fetch {
+            path: self.wanted.path.clone(),
+            accept: self.wanted.accept.clone(),
+            known_etag: conditional.and_then(|record| validator(record, "etag")),
+            known_since: conditional.and_then(|record| validator(record, "last-modified")),
+            no_older_s: self.wanted.no_older_s.filter(|_| self.wanted.digest.is_none()),
+            resume: resume.map(|validator| (came, validator)),
+        };
+        let limit = if conditional.is_some() { HELD_WAITS } else { Duration::MAX };
+        let answer = tokio::time::timeout(limit, self.client.get(&fetch)).await;
+        let late = |_| self.unreachable(&format!("no answer within {} s", HELD_WAITS.as_secs()));
+        let mut answer = answer.map_err(late)??;
+        if answer.status == 304 {
+            let Some(held) = held else {
+                return Err(self.wrong("it says 'not modified' to whoever has nothing"));
+            };
+            let mut record = held.clone();
+            for (name, value) in answer.headers {
+                record.headers.retain(|(known, _)| *known != name);
+                record.headers.push((name, value));
+            }
+            (record.checked_ms, record.age_s) = (now_ms(), answer.age_s);
+            return self.finish(record, Came::Checked).await;
+        }
+        let skip = if answer.start == came { 0 } else { self.skip(came, &answer)? };
+        if came == 0 {
+            self.record.headers = std::mem::take(&mut answer.headers);
+            self.record.size = answer.size;
+            (self.record.checked_ms, self.record.age_s) = (now_ms(), answer.age_s);
+            self.show(self.record.clone(), Came::Pulled);
+        }
+        self.read(answer, skip).await
+    }
+
+    /// The upstream begins anew: that is the same object if its digest is known, or its validator is what
+    /// it was.
+    fn skip(&self, came: u64, answer: &Answer) -> Result<u64, ObjectError> {
+        let validator = |headers: &[(String, String)]| {
+            headers.iter().find(|(name, _)| name == "etag").map(|(_, value)| value.clone())
+        };
+        let same = validator(&self.record.headers);
+        if self.wanted.digest.is_some() || (same.is_some() && same == validator(&answer.headers)) {
+            return Ok(came);
+        }
+        Err(ObjectError::Changed(self.wanted.path.clone()))
+    }
+
+    async fn read(&mut self, mut answer: Answer, mut skip: u64) -> Result<(), ObjectError> {
+        let pulling = self.node.inner.allowance.begin(Urgency::Foreground);
+        while let Some(mut piece) = answer.next().await? {
+            pulling.throttle().pass(piece.len() as u64).await;
+            let again = skip.min(piece.len() as u64);
+            if again > 0 {
+                skip -= again;
+                self.node.inner.books.duplicate(&label(&self.wanted.upstream), WanReason::Takeover, again);
+                piece = piece.slice(again as usize..);
+            }
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&piece);
+            }
+            self.buffer.extend_from_slice(&piece);
+            // The last one is not shown before the digest is right.
+            while self.buffer.len() > segment::length(self.record.segments.len()) {
+                let length = segment::length(self.record.segments.len());
+                self.cut(length).await?;
+                self.show(self.record.clone(), Came::Pulled);
+            }
+            if !self.live.is_wanted() {
+                return Err(ObjectError::Failed("nobody waits for it any more".into()));
+            }
+        }
+        self.end().await
+    }
+
+    async fn end(&mut self) -> Result<(), ObjectError> {
+        let came = self.record.came() + self.buffer.len() as u64;
+        if let Some(size) = self.record.size.filter(|size| *size != came) {
+            return Err(self.wrong(&format!("{came} bytes, where it said {size}")));
+        }
+        if let (Some(hasher), Some(wanted)) = (self.hasher.take(), self.wanted.digest)
+            && hasher.finish().as_ref() != wanted.bytes()
+        {
+            return Err(
+                self.wrong(&format!("its {} is not the one that its index names", wanted.algorithm()))
+            );
+        }
+        if !self.buffer.is_empty() || self.record.segments.is_empty() {
+            self.cut(self.buffer.len()).await?;
+        }
+        let record = Record { size: Some(came), complete: true, ..self.record.clone() };
+        self.finish(record, Came::Pulled).await
+    }
+
+    fn unreachable(&self, why: &str) -> ObjectError {
+        UpstreamError::Unreachable { upstream: self.wanted.upstream.clone(), why: why.to_owned() }.into()
+    }
+
+    fn wrong(&self, why: &str) -> ObjectError {
+        let (upstream, path) = (self.wanted.upstream.clone(), self.wanted.path.clone());
+        UpstreamError::Wrong { upstream, path, why: why.to_owned() }.into()
+    }
+
+    /// Makes a segment of the first bytes of what has come.
+    async fn cut(&mut self, length: usize) -> Result<(), ObjectError> {
+        if self.record.segments.len() >= MOST_SEGMENTS {
+            return Err(ObjectError::Failed("it is too large".into()));
+        }
+        let content = self.buffer.split_to(length).to_vec();
+        let source = Source::Wan(WanReason::Cold);
+        let stored = store(self.node, self.wanted, self.live, content, source).await;
+        self.record.segments.push(stored.map_err(|error| ObjectError::Failed(error.to_string()))?);
+        Ok(())
+    }
+
+    fn show(&self, record: Record, came: Came) {
+        self.node.inner.upstreams.shelf.note(&label(&self.wanted.upstream), &record);
+        bring::show(&self.live.progress, record, came);
+    }
+
+    /// All of it is here.
+    async fn finish(&self, record: Record, came: Came) -> Result<(), ObjectError> {
+        let (shelf, key, label) =
+            (self.node.inner.upstreams.shelf.clone(), self.wanted.key(), label(&self.wanted.upstream));
+        let kept = record.clone();
+        if !record.reuse().no_sharing || self.wanted.digest.is_some() {
+            blocking(move || shelf.put(&key, &label, &kept)).await;
+        }
+        self.show(record, came);
+        Ok(())
+    }
+
+    /// Nothing of what is wrong is kept.
+    async fn drop_all(&mut self, error: &ObjectError) {
+        if !matches!(error, ObjectError::Upstream(UpstreamError::Wrong { .. }) | ObjectError::Changed(_)) {
+            return;
+        }
+        tracing::warn!(%error, "dropped");
+        self.live.tickets.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        let (store, segments) = (self.node.inner.store.clone(), std::mem::take(&mut self.record.segments));
+        blocking(move || segments.iter().for_each(|segment| drop(store.remove(&segment.blob)))).await;
+    }
+}
+
+/// Puts bytes into the store as a segment. If clients of this node wait for it, the ledger knows that it
+/// came for them.
+pub(super) async fn store(
+    node: &Node,
+    wanted: &Wanted,
+    live: &Live,
+    content: Vec<u8>,
+    source: Source,
+) -> Result<Segment, StoreError> {
+    let store = node.inner.store.clone();
+    let front = *live.front.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let front = front.filter(|_| live.readers.load(Ordering::Relaxed) > 0);
+    let stopping = || StoreError::Unusable("the agent is stopping".into());
+    let cut =
+        blocking(move || segment::manifest(&content).map(|manifest| (Arc::new(manifest), content))).await;
+    let cut = cut.ok_or_else(stopping)?.map_err(|error| StoreError::Unusable(error.to_string()))?;
+    let (manifest, content) = cut;
+    live.keep(front.map(|front| enter(node, &manifest, front)));
+    let label = label(&wanted.upstream);
+    node.inner.upstreams.shelf.note_one(&label, manifest.blob());
+    let open = manifest.clone();
+    let written = blocking(move || {
+        let blob = store.open(&open)?;
+        let places = if open.count() == 0 { Vec::new() } else { blob.write(0, &content)? };
+        blob.finish()?;
+        Ok::<_, StoreError>(places)
+    });
+    let places = written.await.ok_or_else(stopping)??;
+    let chunks = places.iter().copied().filter(|index| !manifest.is_repeat(*index)).collect();
+    node.stored(&label, source, &manifest, chunks, places).await;
+    Ok(Segment { blob: manifest.blob(), manifest: manifest.id(), size: manifest.size() })
+}
+
+fn enter(node: &Node, manifest: &crate::core::manifest::Manifest, front: Front) -> Ticket {
+    let blob = manifest.blob();
+    let (before, after) = (node.inner.books.clone(), node.inner.books.clone());
+    let (first, last) = (move || before.begin(blob, front), move || after.settle(&blob));
+    node.inner.live.enter(blob, node.inner.inputs.clone(), first, last)
+}

@@ -1,0 +1,132 @@
+//! What this node knows of objects: their records, in sled, and which blob is a piece of which.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::id::BlobId;
+use crate::core::upstream::ObjectKey;
+use crate::core::upstream::record::Record;
+
+const CACHE: u64 = 4 << 20;
+/// Records beyond these make room: those that were checked longest ago.
+const MOST: usize = 200_000;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    label: String,
+    record: Record,
+}
+
+/// Records that outlive this process. They are a cache: what is lost is asked for again.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    records: sled::Tree,
+    labels: Mutex<HashMap<BlobId, std::sync::Arc<str>>>,
+}
+
+impl Shelf {
+    /// Opens the records in a folder; what cannot be read is begun anew.
+    ///
+    /// # Errors
+    /// In words, if the folder cannot be used.
+    pub(super) fn open(dir: &Path) -> Result<Self, String> {
+        let open = || sled::Config::new().path(dir).cache_capacity(CACHE).flush_every_ms(Some(1000)).open();
+        let db = open().or_else(|error| {
+            tracing::warn!(%error, "what was known of upstreams is damaged, and is asked for again");
+            std::fs::remove_dir_all(dir).ok();
+            open()
+        });
+        let failed = |error: sled::Error| format!("{}: {error}", dir.display());
+        let records = db.map_err(failed)?.open_tree("records").map_err(failed)?;
+        let shelf = Self { records, labels: Mutex::default() };
+        for (key, kept) in shelf.records.iter().flatten() {
+            match serde_json::from_slice::<Kept>(&kept) {
+                Ok(kept) => shelf.note(&kept.label, &kept.record),
+                Err(_) => drop(shelf.records.remove(key)),
+            }
+        }
+        Ok(shelf)
+    }
+
+    fn labels(&self) -> MutexGuard<'_, HashMap<BlobId, std::sync::Arc<str>>> {
+        self.labels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This is a piece of an upstream's object.
+    pub(super) fn note_one(&self, label: &str, blob: BlobId) {
+        self.labels().insert(blob, label.into());
+    }
+
+    /// These are pieces of an upstream's object.
+    pub(super) fn note(&self, label: &str, record: &Record) {
+        let label: std::sync::Arc<str> = label.into();
+        let mut labels = self.labels();
+        record.segments.iter().for_each(|segment| drop(labels.insert(segment.blob, label.clone())));
+    }
+
+    /// How the ledger calls a blob, if it is a piece of an upstream's object.
+    pub(super) fn label_of(&self, blob: &BlobId) -> Option<std::sync::Arc<str>> {
+        self.labels().get(blob).cloned()
+    }
+
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<Record> {
+        let kept = self.records.get(key.as_bytes()).ok()??;
+        serde_json::from_slice::<Kept>(&kept).ok().map(|kept| kept.record)
+    }
+
+    /// Blocks for a moment.
+    pub(super) fn put(&self, key: &ObjectKey, label: &str, record: &Record) {
+        self.note(label, record);
+        let kept = Kept { label: label.to_owned(), record: record.clone() };
+        let put = serde_json::to_vec(&kept).ok().map(|kept| self.records.insert(key.as_bytes(), kept));
+        if let Some(Err(error)) = put {
+            tracing::warn!(%error, "what an upstream sent is kept, and will not be known after a restart");
+        }
+        if self.records.len() > MOST {
+            self.make_room();
+        }
+    }
+
+    pub(super) fn remove(&self, key: &ObjectKey) {
+        if let Err(error) = self.records.remove(key.as_bytes()) {
+            tracing::warn!(%error, "a record of an upstream could not be removed");
+        }
+    }
+
+    fn make_room(&self) {
+        let age = |kept: &[u8]| serde_json::from_slice::<Kept>(kept).map_or(0, |kept| kept.record.checked_ms);
+        let mut all: Vec<(u64, sled::IVec)> =
+            self.records.iter().flatten().map(|(key, kept)| (age(&kept), key)).collect();
+        all.sort_unstable();
+        for (_, key) in all.into_iter().take(MOST / 10) {
+            self.records.remove(key).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::id::ManifestId;
+    use crate::core::upstream::record::Segment;
+
+    #[test]
+    fn records_outlive_the_process() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("upstream");
+        let key = ObjectKey::of_place("debian", "pool/a.deb", "");
+        let segment = Segment { blob: BlobId::of(b"a"), manifest: ManifestId::of(b"m"), size: 1 };
+        let record = Record { segments: vec![segment], size: Some(1), complete: true, ..Record::default() };
+        let shelf = Shelf::open(&path).expect("a fresh folder");
+        shelf.put(&key, "debian@upstream", &record);
+        drop(shelf);
+        let shelf = Shelf::open(&path).expect("its own folder");
+        assert_eq!(shelf.get(&key), Some(record));
+        assert_eq!(shelf.label_of(&BlobId::of(b"a")).as_deref(), Some("debian@upstream"));
+        shelf.remove(&key);
+        assert_eq!(shelf.get(&key), None);
+    }
+}

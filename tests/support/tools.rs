@@ -1,0 +1,87 @@
+//! Real programs that tests need: package managers, and the web server that they fetch from.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+
+use super::{free_port, wait_for};
+
+/// Whether a program that the test needs is missing, which is said by name. `BRANCHLINE_CLIENTS=required`
+/// makes that a failure.
+pub fn is_missing(test: &str, programs: &[&str]) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |program: &&&str| std::env::split_paths(&paths).any(|path| path.join(program).is_file());
+    let missing: Vec<&str> = programs.iter().filter(|program| !is_there(program)).copied().collect();
+    if missing.is_empty() {
+        return false;
+    }
+    let missing = missing.join(", ");
+    assert!(std::env::var_os("BRANCHLINE_CLIENTS").is_none(), "{test} was skipped: no {missing}");
+    // Past the test runner, which shows nothing of tests that pass.
+    writeln!(std::io::stderr(), "skipped on this machine: {test}: it needs {missing}").ok();
+    true
+}
+
+/// Runs a command that must succeed, and returns what it wrote.
+pub fn run(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().expect("the program runs");
+    let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{command:?}: {said}");
+    said
+}
+
+/// A real nginx that serves a folder, with `ETag` and `Last-Modified`, and dies with the test.
+pub struct Nginx {
+    process: Child,
+    pub address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Nginx {
+    /// Serves `root`; its own files go to `dir`.
+    pub fn start(dir: &Path, root: &Path) -> Self {
+        std::fs::create_dir_all(dir).expect("room");
+        let address = free_port();
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let temporary = temporary.map(|kind| format!("{kind}_temp_path tmp;")).concat();
+        // As root it would else change to a user who cannot read the tests' folder.
+        let user = if is_root() { "user root;" } else { "" };
+        let config = format!(
+            "{user} worker_processes 1; daemon off; pid nginx.pid; error_log error.log; \
+             events {{ worker_connections 512; }} http {{ types {{ }} default_type application/octet-stream; \
+             {temporary} log_format short '$status $request_uri'; access_log access.log short; \
+             server {{ listen {address}; root {}; }} }}",
+            root.display()
+        );
+        std::fs::write(dir.join("nginx.conf"), config).expect("room");
+        let process = Command::new("nginx")
+            .arg("-p")
+            .arg(dir)
+            .args(["-e", "error.log", "-c"])
+            .arg(dir.join("nginx.conf"))
+            .spawn()
+            .expect("nginx runs");
+        wait_for("nginx", || TcpStream::connect(address).is_ok());
+        Self { process, address, log: dir.join("access.log") }
+    }
+
+    /// What it was asked since the last time: the status and the path of each request.
+    pub fn asked(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        std::fs::write(&self.log, "").expect("room");
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its workers are to go with it.
+        Command::new("kill").arg(self.process.id().to_string()).status().ok();
+        self.process.wait().ok();
+    }
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n")
+}

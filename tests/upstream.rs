@@ -1,0 +1,190 @@
+//! Foreign files through the agents of a site, from a real web server and from hostile ones.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use support::{Agent, Stage, assert_balanced, noise, request, wait_for};
+
+/// A site whose upstream `files` is this server.
+fn site(stage: &Stage, count: usize, upstream: SocketAddr) -> Vec<Agent> {
+    let spec = format!("files http http://{upstream}/");
+    let mut agents: Vec<Agent> = Vec::new();
+    for n in 0..count {
+        let peer = agents.first().map(Agent::peer);
+        let peer = peer.iter().flat_map(|peer| ["--peer", peer]).collect::<Vec<_>>();
+        agents.push(stage.agent(&n.to_string(), &[&peer, &["--upstream", &spec][..]].concat()));
+    }
+    wait_for("a full mesh", || agents.iter().all(|it| it.api("status")["members"] == count - 1));
+    agents
+}
+
+fn wan(agents: &[Agent]) -> u64 {
+    let totals = |agent: &Agent| agent.api("savings")["totals"].clone();
+    agents
+        .iter()
+        .map(totals)
+        .map(|it| it["wan"].as_u64().expect("a figure") + it["preloaded_wan"].as_u64().expect("a figure"))
+        .sum()
+}
+
+#[test]
+fn a_file_crosses_once_for_all_and_outlives_its_server() {
+    // The origin's own web server serves any file of its tree.
+    let mut stage = Stage::new("1gbit");
+    let (upstream, content) = (stage.origin, noise("upstream", 9_000_000));
+    std::fs::write(stage.path("tree/installer.bin"), &content).expect("room");
+    let mut agents = site(&stage, 3, upstream);
+    std::thread::scope(|scope| {
+        for agent in &agents {
+            let content = &content;
+            scope.spawn(move || {
+                let answer = agent.get("/http/files/installer.bin");
+                assert_eq!(answer.status, 200, "{}", answer.text());
+                assert!(answer.body == *content, "{} bytes", answer.body.len());
+            });
+        }
+    });
+    wait_for("the books", || wan(&agents) >= 9_000_000);
+    assert_eq!(wan(&agents), 9_000_000, "one copy");
+    for agent in &agents {
+        let savings = agent.api("savings");
+        assert_balanced(&savings);
+        assert_eq!(savings["totals"]["delivered"], 9_000_000);
+        assert_eq!(savings["totals"]["local"], 0, "{}", savings["totals"]);
+    }
+    // What is asked for again is not even checked, as long as it is fresh.
+    let answer = agents[1].get("/http/files/installer.bin");
+    assert!(answer.head.contains("cache-status: branchline; hit"), "{}", answer.head);
+    let part = request(agents[2].gateway, "/http/files/installer.bin", "Range: bytes=300000-300009\r\n");
+    let part = part.expect("an answer");
+    assert_eq!((part.status, &part.body[..]), (206, &content[300_000..300_010]));
+    // Its server is gone, and a machine comes that has nothing.
+    stage.server = None;
+    let peer = agents[0].peer();
+    let spec = format!("files http http://{upstream}/");
+    agents.push(stage.agent("late", &["--peer", &peer, "--upstream", &spec]));
+    let answer = agents[3].get("/http/files/installer.bin");
+    assert!(answer.status == 200 && answer.body == content, "{} {}", answer.status, answer.head);
+    let answer = agents[3].get("/http/files/other.bin");
+    assert_eq!(answer.status, 504);
+    assert!(answer.text().contains("cannot be reached"), "{}", answer.text());
+    assert_eq!(agents[0].get("/http/other/x").status, 404);
+    assert_eq!(agents[0].get("/http/files/a/..%2fb").status, 400);
+}
+
+/// A server that answers what it is told to, and counts its requests.
+fn hostile(
+    answer: impl Fn(&str, usize, &mut TcpStream) + Send + Sync + 'static,
+) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let count = Arc::new(AtomicUsize::new(0));
+    let (seen, answer) = (count.clone(), Arc::new(answer));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (Ok(mut stream), answer, seen) = (stream, answer.clone(), seen.clone()) else { return };
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                answer(&head, seen.fetch_add(1, Ordering::SeqCst), &mut stream);
+            });
+        }
+    });
+    (address, count)
+}
+
+fn head(stream: &mut TcpStream, status: &str, length: usize, more: &str) {
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{more}\r\n");
+    stream.write_all(head.as_bytes()).ok();
+}
+
+#[test]
+fn what_breaks_off_is_taken_up_where_it_was() {
+    let stage = Stage::new("1gbit");
+    let content = Arc::new(noise("broken", 3_000_000));
+    let sent = content.clone();
+    let (upstream, count) = hostile(move |request, number, stream| {
+        let from = request.split("bytes=").nth(1).and_then(|it| it.split('-').next()?.parse::<usize>().ok());
+        let rest = &sent[from.unwrap_or(0)..];
+        let range = format!(
+            "ETag: \"one\"\r\nContent-Range: bytes {}-{}/{}\r\n",
+            from.unwrap_or(0),
+            sent.len() - 1,
+            sent.len()
+        );
+        match from {
+            Some(_) => head(stream, "206 Partial Content", rest.len(), &range),
+            None => head(stream, "200 OK", rest.len(), "ETag: \"one\"\r\n"),
+        }
+        // Twice it closes early.
+        let end = if number < 2 { rest.len() / 2 } else { rest.len() };
+        stream.write_all(&rest[..end]).ok();
+    });
+    let agents = site(&stage, 2, upstream);
+    let answer = agents[0].get("/http/files/x");
+    assert!(answer.status == 200 && answer.body == *content, "{} {}", answer.status, answer.body.len());
+    assert_eq!(count.load(Ordering::SeqCst), 3);
+    assert_eq!(wan(&agents), 3_000_000, "no byte twice");
+    assert!(agents[1].get("/http/files/x").body == *content);
+}
+
+#[test]
+fn liars_and_tricksters_get_nothing_kept() {
+    let stage = Stage::new("1gbit");
+    let (upstream, count) = hostile(|request, number, stream| {
+        let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+        match path.as_str() {
+            "/loop" => head(stream, "302 Found", 0, "Location: /loop\r\n"),
+            "/inside" => head(stream, "302 Found", 0, "Location: http://169.254.169.254/latest\r\n"),
+            "/file" => head(stream, "302 Found", 0, "Location: file:///etc/passwd\r\n"),
+            "/none" => head(stream, "404 Not Found", 0, ""),
+            "/secret" => head(stream, "401 Unauthorized", 0, ""),
+            "/headers" => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\n").ok();
+                while stream.write_all(b"X-Endless: headers\r\n").is_ok() {}
+            }
+            "/changes" => {
+                let body = vec![number as u8; 600_000];
+                let more = format!("ETag: \"{number}\"\r\n");
+                head(stream, "200 OK", body.len(), &more);
+                stream.write_all(&body[..400_000]).ok();
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            _ => head(stream, "500 Trouble", 0, ""),
+        }
+    });
+    let agents = site(&stage, 2, upstream);
+    let get = |n: usize, path: &str| agents[n].get(&format!("/http/files/{path}"));
+    for (path, status, says) in [
+        ("loop", 502, "too often"),
+        ("inside", 502, "private network"),
+        ("file", 502, "no web address"),
+        ("none", 404, "404"),
+        ("secret", 401, "401"),
+        ("headers", 504, "cannot be reached"),
+        ("other", 502, "500"),
+    ] {
+        let answer = get(0, path);
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+        assert!(answer.text().contains(says), "{path}: {}", answer.text());
+    }
+    // What is not there is not asked for again and again, by nobody of the site.
+    let before = count.load(Ordering::SeqCst);
+    for n in [0, 1, 0, 1] {
+        assert_eq!(get(n, "none").status, 404);
+    }
+    assert!(count.load(Ordering::SeqCst) <= before + 1);
+    // A file that is replaced in mid-transfer is handed to nobody as a mixture.
+    let answer = get(0, "changes");
+    assert!(answer.body.len() < 600_000, "{} bytes", answer.body.len());
+    assert!(answer.body.windows(2).all(|pair| pair[0] == pair[1]), "a mixture");
+}
