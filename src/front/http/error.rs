@@ -31,6 +31,12 @@ impl HttpError {
         Self { status: StatusCode::BAD_GATEWAY, text: text.into() }
     }
 
+    /// For requests that would change something at an upstream, or ask it a question.
+    pub(super) async fn only_read() -> Self {
+        let text = "the gateway hands out what repositories have (GET and HEAD); to publish, or to ask for an audit, use the repository itself";
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, text: text.into() }
+    }
+
     /// What cannot be: `what` could not be written down.
     pub(super) fn internal(what: &str) -> Self {
         Self {

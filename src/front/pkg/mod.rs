@@ -1,8 +1,14 @@
 //! The fronts: what a package manager's request means, and what it is to be told. Pure: a route makes an
 //! [`Artifact`] of a path, and the gateway does the rest.
 
+mod accept;
 pub mod files;
+mod html;
+pub mod named;
+pub mod npm;
 mod path;
+pub mod pypi;
+mod splice;
 
 use crate::core::ledger::Front;
 use crate::node::upstream::Wanted;
@@ -22,6 +28,8 @@ pub struct Asked<'a> {
     /// How the client reaches this upstream here, without a slash at the end:
     /// `http://127.0.0.1:7420/pypi/main`.
     pub base: &'a str,
+    /// For links to files that an index names.
+    pub seal: &'a named::Seal,
 }
 
 impl Asked<'_> {
@@ -60,11 +68,11 @@ pub struct Artifact {
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// Makes the text that clients get of an upstream's text; the second argument is [`Asked::base`].
+/// Makes the text that clients get of the text that an upstream has for what was asked.
 ///
 /// # Errors
 /// In words, if the text is not what the upstream's protocol has there.
-pub type Rewrite = fn(&Upstream, &str, &[u8]) -> Result<Vec<u8>, String>;
+pub type Rewrite = fn(&Asked, &[u8]) -> Result<Vec<u8>, String>;
 
 impl Artifact {
     /// An object as it is.

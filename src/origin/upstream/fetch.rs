@@ -111,9 +111,7 @@ impl Client {
     }
 
     async fn get_at(&self, base: &Url, fetch: &Fetch) -> Result<Answer, UpstreamError> {
-        let joined = base.join(&fetch.path).ok();
-        let wrong = || self.redirected(base, "the path makes no address");
-        let mut url = joined.filter(|url| self.is_within(base, url)).ok_or_else(wrong)?;
+        let mut url = self.address(base, &fetch.path).await?;
         for _ in 0..redirect::MOST {
             let response = self.send(&url, same_origin(base, &url), fetch).await?;
             let status = response.status();
@@ -135,10 +133,23 @@ impl Client {
         Err(self.redirected(&url, "it has redirected too often"))
     }
 
-    /// An index may name files on another host; nothing else leaves the upstream's own tree.
-    fn is_within(&self, base: &Url, url: &Url) -> bool {
-        matches!(url.scheme(), "http" | "https")
-            && (!same_origin(base, url) || url.path().starts_with(base.path()))
+    /// Where a path is. An index may name files anywhere, but no more than a redirect; nothing else leaves
+    /// the upstream's own tree.
+    async fn address(&self, base: &Url, path: &str) -> Result<Url, UpstreamError> {
+        if !["http://", "https://"].iter().any(|scheme| path.starts_with(scheme)) {
+            // Put behind and not joined: a path such as `https:/elsewhere/x` would be joined to another host.
+            let url = Url::parse(&format!("{base}{path}")).ok();
+            let is_within = |url: &Url| same_origin(base, url) && url.path().starts_with(base.path());
+            return url.filter(is_within).ok_or_else(|| self.redirected(base, "the path makes no address"));
+        }
+        let url = Url::parse(path).map_err(|_| self.redirected(base, "its index names no address"))?;
+        if let Some(why) = redirect::refusal(base, &url) {
+            return Err(self.redirected(&url, why));
+        }
+        if !same_origin(base, &url) && !self.upstream.private_redirects {
+            self.refuse_private(&url).await?;
+        }
+        Ok(url)
     }
 
     fn redirected(&self, to: &Url, why: &'static str) -> UpstreamError {
