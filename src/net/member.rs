@@ -100,7 +100,7 @@ impl SiteKey {
     }
 
     /// A key for one purpose at one site.
-    pub(super) fn derive(&self, purpose: &str, site: &SiteName) -> [u8; 32] {
+    pub fn derive(&self, purpose: &str, site: &SiteName) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key(&format!("branchline 2026-11 {purpose}"));
         hasher.update(&self.0).update(site.as_str().as_bytes());
         *hasher.finalize().as_bytes()

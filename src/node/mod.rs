@@ -349,6 +349,11 @@ impl Node {
         self.inner.me
     }
 
+    /// A secret of the site's for one purpose: the same at all its nodes.
+    pub fn site_secret(&self, purpose: &str) -> [u8; 32] {
+        self.inner.config.site_key.derive(purpose, &self.inner.config.site)
+    }
+
     /// Whether it has had time to find the others.
     pub fn is_ready(&self) -> bool {
         self.inner.started.elapsed() >= settle(&self.inner.config)

@@ -46,6 +46,12 @@ impl HttpError {
         Self::new(StatusCode::BAD_GATEWAY, text)
     }
 
+    /// For requests that would change something at an upstream, or ask it a question.
+    pub(super) async fn only_read() -> Self {
+        let text = "the gateway hands out what repositories have (GET and HEAD); to publish, or to ask for an audit, use the repository itself";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, text)
+    }
+
     /// What cannot be: `what` could not be written down.
     pub(super) fn internal(what: &str) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("no {what}; this is a mistake in here"))

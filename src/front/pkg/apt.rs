@@ -89,12 +89,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::Path;
+    use super::super::named::Seal;
     use super::*;
 
     fn wanted(path: &str) -> Result<Wanted, NoArtifact> {
         let upstream: Upstream = "debian apt http://a.example/debian".parse().expect("valid");
         let path = Path::parse(path)?;
-        let asked = Asked { upstream: &upstream, path: &path, accept: None, base: "http://g/apt/debian" };
+        let (base, seal) = ("http://g/apt/debian", Seal::new([1; 32]));
+        let asked = Asked { upstream: &upstream, path: &path, accept: None, base, seal: &seal };
         match route(&asked)? {
             Routed::Object(artifact) => Ok(artifact.wanted),
             other => panic!("{other:?}"),

@@ -113,11 +113,11 @@ fn found(upstream: &Upstream, path: &Path, config: &[u8]) -> Result<Artifact, St
 }
 
 /// `config.json` as clients get it.
-fn rewrite(upstream: &Upstream, base: &str, config: &[u8]) -> Result<Vec<u8>, String> {
+fn rewrite(asked: &Asked, config: &[u8]) -> Result<Vec<u8>, String> {
     let mut config = parse(config)?;
-    config["dl"] = format!("{base}/{CRATES}/{{crate}}/{{version}}/{{sha256-checksum}}").into();
+    config["dl"] = format!("{}/{CRATES}/{{crate}}/{{version}}/{{sha256-checksum}}", asked.base).into();
     // This agent has what is required, and its clients need not.
-    if let Some(map) = config.as_object_mut().filter(|_| upstream.credentials.is_some()) {
+    if let Some(map) = config.as_object_mut().filter(|_| asked.upstream.credentials.is_some()) {
         map.remove("auth-required");
     }
     serde_json::to_vec(&config).map_err(|error| error.to_string())
@@ -130,6 +130,7 @@ fn parse(config: &[u8]) -> Result<serde_json::Value, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::named::Seal;
     use super::*;
 
     const SUM: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -138,9 +139,18 @@ mod tests {
         "main cargo https://index.example/".parse().expect("valid")
     }
 
+    const SEAL: Seal = Seal::new([1; 32]);
+
     fn routed(path: &str) -> Result<Routed, NoArtifact> {
         let (upstream, path) = (upstream(), Path::parse(path)?);
-        route(&Asked { upstream: &upstream, path: &path, accept: None, base: "http://g/cargo/main" })
+        let base = "http://g/cargo/main";
+        route(&Asked { upstream: &upstream, path: &path, accept: None, base, seal: &SEAL })
+    }
+
+    fn rewritten(config: &[u8]) -> Result<Vec<u8>, String> {
+        let (upstream, path) = (upstream(), Path::parse("config.json").expect("a path"));
+        let base = "http://g/cargo/main";
+        rewrite(&Asked { upstream: &upstream, path: &path, accept: None, base, seal: &SEAL }, config)
     }
 
     #[test]
@@ -191,12 +201,12 @@ mod tests {
     #[test]
     fn cargo_is_led_back_here() {
         let config = br#"{"dl": "https://c/x", "api": "https://c", "auth-required": true}"#;
-        let made = rewrite(&upstream(), "http://g/cargo/main", config).expect("made");
+        let made = rewritten(config).expect("made");
         let made = parse(&made).expect("JSON");
         assert_eq!(made["dl"], "http://g/cargo/main/crates/{crate}/{version}/{sha256-checksum}");
         assert_eq!((&made["api"], &made["auth-required"]), (&"https://c".into(), &true.into()));
         for bad in [&b"<html>"[..], b"[]", b"3", b""] {
-            assert!(rewrite(&upstream(), "http://g", bad).is_err());
+            assert!(rewritten(bad).is_err());
         }
     }
 }

@@ -1,10 +1,16 @@
 //! The fronts: what a package manager's request means, and what it is to be told. Pure: a route makes an
 //! [`Artifact`] of a path, and the gateway does the rest.
 
+mod accept;
 pub mod apt;
 pub mod cargo;
 pub mod files;
+mod html;
+pub mod named;
+pub mod npm;
 mod path;
+pub mod pypi;
+mod splice;
 
 use crate::core::ledger::Front;
 use crate::node::upstream::Wanted;
@@ -24,6 +30,8 @@ pub struct Asked<'a> {
     /// How the client reaches this upstream here, without a slash at the end:
     /// `http://127.0.0.1:7420/pypi/main`.
     pub base: &'a str,
+    /// For links to files that an index names.
+    pub seal: &'a named::Seal,
 }
 
 impl Asked<'_> {
@@ -69,11 +77,11 @@ pub struct Artifact {
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// Makes the text that clients get of an upstream's text; the second argument is [`Asked::base`].
+/// Makes the text that clients get of the text that an upstream has for what was asked.
 ///
 /// # Errors
 /// In words, if the text is not what the upstream's protocol has there.
-pub type Rewrite = fn(&Upstream, &str, &[u8]) -> Result<Vec<u8>, String>;
+pub type Rewrite = fn(&Asked, &[u8]) -> Result<Vec<u8>, String>;
 
 /// Finds in an upstream's text what a path stands for.
 ///

@@ -55,6 +55,11 @@ impl Wanted {
         Self { expected_s: Some(expected_s), ..Self::immutable(upstream, path, None) }
     }
 
+    /// The representation of it that this `Accept` asks for.
+    pub fn accepting(self, accept: &str) -> Self {
+        Self { accept: Some(accept.to_owned()), ..self }
+    }
+
     /// Whether what is held may be used without asking the upstream.
     pub(super) fn is_fresh(&self, record: &Record) -> bool {
         if self.digest.is_some() {

@@ -19,6 +19,7 @@ use futures::stream;
 use super::error::HttpError;
 use super::range::{self, Wanted};
 use crate::core::upstream::record::Record;
+use crate::front::pkg::named::Seal;
 use crate::front::pkg::{self, Artifact, Asked, NoArtifact, Routed};
 use crate::node::Node;
 use crate::node::upstream::{Came, Object, ObjectError};
@@ -31,18 +32,21 @@ const END: u64 = u64::MAX;
 #[derive(Debug, Clone, Copy)]
 struct Front {
     kind: Kind,
+    path: fn(&str) -> Result<pkg::Path, NoArtifact>,
     route: pkg::Route,
 }
 
 /// The fronts, each below the name of its kind: `/KIND/UPSTREAM/...`.
-const FRONTS: [Front; 3] = [
+const FRONTS: [Front; 5] = [
     APT,
-    Front { kind: Kind::Cargo, route: pkg::cargo::route },
-    Front { kind: Kind::Http, route: pkg::files::route },
+    Front { kind: Kind::Cargo, path: pkg::Path::parse, route: pkg::cargo::route },
+    Front { kind: Kind::Http, path: pkg::Path::parse, route: pkg::files::route },
+    Front { kind: Kind::Npm, path: pkg::npm::path, route: pkg::npm::route },
+    Front { kind: Kind::Pypi, path: pkg::Path::parse, route: pkg::pypi::route },
 ];
 
 /// The one that is spoken to as a proxy, too.
-const APT: Front = Front { kind: Kind::Apt, route: pkg::apt::route };
+const APT: Front = Front { kind: Kind::Apt, path: pkg::Path::parse, route: pkg::apt::route };
 
 pub(super) use proxy::proxy;
 
@@ -53,6 +57,7 @@ pub(super) fn router(node: Node) -> Router {
             let answer = get(move |State(node), Path((name, _)): Path<(String, String)>, parts: Parts| {
                 answer(node, front, name, parts)
             });
+            let answer = answer.fallback(HttpError::only_read);
             router.route(&format!("/{}/{{upstream}}/{{*path}}", front.kind.as_str()), answer)
         })
         .with_state(node)
@@ -60,7 +65,7 @@ pub(super) fn router(node: Node) -> Router {
 
 async fn answer(node: Node, front: Front, name: String, request: Parts) -> Result<Response, HttpError> {
     let upstream = pkg::of_kind(node.upstream(&name), &name, front.kind)?;
-    let path = below(&request, 2)?;
+    let path = (front.path)(below(&request, 2))?;
     let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1");
     let base = format!("http://{host}/{}/{name}", front.kind.as_str());
     hand_out(node, front, upstream, path, base, &request).await
@@ -75,14 +80,21 @@ async fn hand_out(
     request: &Parts,
 ) -> Result<Response, HttpError> {
     let accept = request.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    let asked = Asked { upstream: &upstream, path: &path, accept, base: &base };
+    let seal = Seal::new(node.site_secret("links to files"));
+    let asked = Asked { upstream: &upstream, path: &path, accept, base: &base, seal: &seal };
     match (front.route)(&asked)? {
         Routed::Object(mut artifact) => {
             artifact.wanted.no_older_s = no_older_than(&request.headers);
             match artifact.rewrite {
                 None => serve(node, artifact, request).await,
                 Some(rewrite) => {
-                    let make = move |text: &[u8]| rewrite(&upstream, &base, text);
+                    let accept = accept.map(str::to_owned);
+                    let make = move |text: &[u8]| {
+                        let accept = accept.as_deref();
+                        let asked =
+                            Asked { upstream: &upstream, path: &path, accept, base: &base, seal: &seal };
+                        rewrite(&asked, text)
+                    };
                     rewritten::serve(node, artifact, request, make).await
                 }
             }
@@ -115,10 +127,9 @@ fn no_older_than(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// The path below so many leading parts, as it was sent.
-fn below(request: &Parts, parts: usize) -> Result<pkg::Path, NoArtifact> {
+fn below(request: &Parts, parts: usize) -> &str {
     let sent = request.uri.path_and_query().map_or("", |sent| sent.as_str());
-    let path = sent.splitn(parts + 2, '/').nth(parts + 1).unwrap_or_default();
-    pkg::Path::parse(path)
+    sent.splitn(parts + 2, '/').nth(parts + 1).unwrap_or_default()
 }
 
 async fn serve(node: Node, artifact: Artifact, request: &Parts) -> Result<Response, HttpError> {
