@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::neighbours::Answers;
 use super::{Node, blocking};
+use crate::core::id::NodeId;
 use crate::core::orders::{Heard, Order, OrderError, Orders, Selector, Subject};
 use crate::core::wire::message::{self, Request, request};
 
@@ -33,6 +34,13 @@ pub enum Errand {
     Evict {
         /// Which.
         package: Selector,
+    },
+    /// Get a catalog that a member has from a bundle.
+    Catalog {
+        /// Its version.
+        version: u64,
+        /// The member.
+        at: NodeId,
     },
 }
 
@@ -106,6 +114,7 @@ impl Node {
         let outcome = match errand {
             Errand::Hear { name, order } => self.hear_order(name, order).await,
             Errand::Evict { package } => self.evict(&package).await,
+            Errand::Catalog { version, at } => self.learn_catalog(version, at).await,
         };
         Outcome { node: self.me().to_string(), ..outcome }
     }
@@ -153,6 +162,17 @@ impl Node {
             }
             Some(Err(error)) => Outcome::refused(error.to_string()),
             None => Outcome::refused("the agent is stopping"),
+        }
+    }
+
+    async fn learn_catalog(&self, version: u64, at: NodeId) -> Outcome {
+        let catalog = &self.inner.catalog;
+        if catalog.current().is_some_and(|catalog| catalog.version >= version) {
+            return Outcome::done("known", 0);
+        }
+        match catalog.learn(at).await {
+            Ok(()) => Outcome::done("learned", 0),
+            Err(why) => Outcome::refused(why),
         }
     }
 
