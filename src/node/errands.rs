@@ -13,6 +13,7 @@ use super::neighbours::Answers;
 use super::report::VerifyRun;
 use super::{Node, blocking};
 use crate::core::bitrate::Rate;
+use crate::core::id::NodeId;
 use crate::core::orders::{Heard, Order, OrderError, Orders, Selector, Subject};
 use crate::core::wire::message::{self, Request, request};
 
@@ -36,6 +37,13 @@ pub enum Errand {
     Evict {
         /// Which.
         package: Selector,
+    },
+    /// Get a catalog that a member has from a bundle.
+    Catalog {
+        /// Its version.
+        version: u64,
+        /// The member.
+        at: NodeId,
     },
     /// Read back what is held, and hash it.
     Verify {
@@ -143,6 +151,7 @@ impl Node {
             },
             Errand::Verified => verified(self.verification().by_hand),
             Errand::Gc(wanted) => self.gc(&wanted).await,
+            Errand::Catalog { version, at } => self.learn_catalog(version, at).await,
         };
         Outcome { node: self.me().to_string(), ..outcome }
     }
@@ -190,6 +199,17 @@ impl Node {
             }
             Some(Err(error)) => Outcome::refused(error.to_string()),
             None => Outcome::refused("the agent is stopping"),
+        }
+    }
+
+    async fn learn_catalog(&self, version: u64, at: NodeId) -> Outcome {
+        let catalog = &self.inner.catalog;
+        if catalog.current().is_some_and(|catalog| catalog.version >= version) {
+            return Outcome::done("known", 0);
+        }
+        match catalog.learn(at).await {
+            Ok(()) => Outcome::done("learned", 0),
+            Err(why) => Outcome::refused(why),
         }
     }
 

@@ -153,6 +153,23 @@ impl CatalogService {
         Ok(age)
     }
 
+    /// Gets the catalog of a member that has one from a bundle; who is not connected to that member gets it
+    /// from those who are.
+    ///
+    /// # Errors
+    /// In words.
+    pub(in crate::node) async fn learn(self: &Arc<Self>, from: NodeId) -> Result<(), String> {
+        let mut late = Vec::new();
+        let asked = self.ask(from, UNKNOWN_AGE, &mut late).await;
+        if asked.is_err() && self.is_cut_off() {
+            self.take_late(late).await;
+        }
+        match asked {
+            Ok(_) => Ok(()),
+            Err(_) => self.clone().check(FRESH, Instant::now()).await.map_err(|error| error.to_string()),
+        }
+    }
+
     /// The catalog for a member that has this version: nothing if that is the newest. With its age,
     /// which may be more than `max_age` while the origin is out of reach.
     pub(in crate::node) async fn for_member(

@@ -8,6 +8,7 @@ use super::import::ImportError;
 use super::report::CatalogNews;
 use crate::core::bundle::Contents;
 use crate::node::Node;
+use crate::node::errands::Errand;
 use crate::origin::{Catalog, Fetch};
 
 /// Enough of a hash for people to compare.
@@ -46,6 +47,10 @@ impl Node {
         }
         match (self.inner.catalog.take(fetch).await, held) {
             (Ok(catalog), _) => {
+                // The others may have none, and no other way to one.
+                let errand = Errand::Catalog { version: catalog.version, at: self.me() };
+                let node = self.clone();
+                tokio::spawn(async move { node.run_everywhere(errand).await });
                 let news = news(catalog.version, true, None);
                 Ok((catalog, news))
             }
