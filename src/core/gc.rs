@@ -18,7 +18,7 @@ pub enum Listing {
     Retired,
     /// It is not in the catalog.
     Unlisted,
-    /// There is no catalog to look into.
+    /// There is no catalog to look into, or it comes from where no catalog lists it.
     Unknown,
 }
 

@@ -109,7 +109,12 @@ impl Node {
     fn piece(&self, held: &Held, listings: Option<&HashMap<BlobId, Listing>>) -> Piece {
         let listing = match listings {
             None => Listing::Unknown,
-            Some(listings) => listings.get(&held.blob).copied().unwrap_or(Listing::Unlisted),
+            Some(listings) => match listings.get(&held.blob) {
+                Some(listing) => *listing,
+                // No catalog lists what comes from upstreams.
+                None if self.is_of_upstream(&held.blob) => Listing::Unknown,
+                None => Listing::Unlisted,
+            },
         };
         let package = self.package_of(&held.blob).map(|name| name.to_string());
         let group = package.or_else(|| held.group.clone());
