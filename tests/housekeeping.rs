@@ -16,7 +16,10 @@ fn held(agent: &Agent, name: &str, version: &str) -> String {
 }
 
 fn fetch(agent: &Agent, name: &str, version: &str, right: &[u8]) {
-    let answer = agent.get(&format!("/packages/{name}/{version}"));
+    // It may have looked for a newer catalog a moment before this was published.
+    let path = format!("/packages/{name}/{version}");
+    wait_for("the catalog", || agent.get(&path).status != 404);
+    let answer = agent.get(&path);
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(answer.body == right, "{} of {} bytes", answer.body.len(), right.len());
 }

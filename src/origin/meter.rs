@@ -160,7 +160,9 @@ impl Metered {
         if window == self.window {
             return;
         }
-        let size = if window == 0 { UNBOUNDED } else { window };
+        // A sender waits long before it sends less than a segment.
+        let least = 2 * tcp_info(&self.inner).map_or(0, |info| info.segment as usize);
+        let size = if window == 0 { UNBOUNDED } else { window.max(least) };
         if let Err(error) = keep_window(&self.inner, size) {
             tracing::debug!(%error, "the receive window of a WAN connection cannot be set");
         }

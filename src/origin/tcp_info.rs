@@ -15,6 +15,8 @@ pub(super) struct TcpInfo {
     pub(super) packets_out: u32,
     /// Bytes of TCP's header in each.
     pub(super) header: u64,
+    /// Payload of a full segment, in bytes: some 1,400 over most networks, 64 KiB within a machine.
+    pub(super) segment: u32,
     /// The round trip as the receiver sees it, in microseconds; 0 while it is not known. As long as its
     /// window lasts, where that is what holds the sender back.
     pub(super) round_trip_us: u64,
@@ -31,6 +33,7 @@ const TIMESTAMPS: u64 = 12;
 pub(super) fn tcp_info(socket: impl AsFd) -> Option<TcpInfo> {
     /// Where they are in the kernel's `struct tcp_info` (`linux/tcp.h`), whose layout only ever grows.
     const OPTIONS: usize = 5;
+    const SEGMENT: usize = 16;
     const SENT_ROUND_TRIP: usize = 68;
     const ROUND_TRIP: usize = 92;
     const RECEIVED: usize = 128;
@@ -49,6 +52,7 @@ pub(super) fn tcp_info(socket: impl AsFd) -> Option<TcpInfo> {
         packets_in: short(PACKETS_IN),
         packets_out: short(PACKETS_OUT),
         header: if stamped { HEADER + TIMESTAMPS } else { HEADER },
+        segment: short(SEGMENT),
         round_trip_us: short(ROUND_TRIP).into(),
         sent_round_trip_us: short(SENT_ROUND_TRIP).into(),
     })

@@ -30,6 +30,8 @@ pub struct Object {
     open: Option<(usize, Reader)>,
     /// It was complete, and a piece had gone: it was set out for again.
     again: bool,
+    /// All of it was here before this client asked.
+    was_here: bool,
 }
 
 impl Drop for Object {
@@ -41,7 +43,8 @@ impl Drop for Object {
 impl Object {
     pub(super) fn new(node: Node, wanted: Wanted, front: Front, live: Arc<Live>) -> Self {
         let progress = live.progress.subscribe();
-        Self { node, wanted, front, live, progress, generation: None, open: None, again: false }
+        let was_here = matches!(live.end(), Some(Ok(())));
+        Self { node, wanted, front, live, progress, generation: None, open: None, again: false, was_here }
     }
 
     /// What is known of it, as soon as something is.
@@ -56,7 +59,8 @@ impl Object {
             }
             if let Some(record) = now.record {
                 self.generation = Some(now.generation);
-                return Ok((record, now.came));
+                let came = if self.was_here && now.came == Came::Pulled { Came::Held } else { now.came };
+                return Ok((record, came));
             }
             self.changed().await?;
         }
