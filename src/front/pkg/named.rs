@@ -34,9 +34,10 @@ impl Seal {
         Self(secret)
     }
 
+    /// Over what the codes of a place stand for: clients write more of them, or fewer.
     fn make(&self, upstream: &str, digests: &str, place: &str) -> String {
-        let sealed = format!("{upstream}\n{digests}\n{place}");
-        blake3::keyed_hash(&self.0, sealed.as_bytes()).to_hex()[..32].to_owned()
+        let sealed = [upstream.as_bytes(), b"\n", digests.as_bytes(), b"\n", &decode(place)].concat();
+        blake3::keyed_hash(&self.0, &sealed).to_hex()[..32].to_owned()
     }
 
     fn fits(&self, seal: &str, upstream: &str, digests: &str, place: &str) -> bool {
@@ -93,15 +94,16 @@ impl Named {
         let named = || {
             let mut parts = link.splitn(3, '/');
             let (made, digests, place) = (parts.next()?, parts.next()?, parts.next()?);
+            let digests = &String::from_utf8(decode(digests)).ok()?;
             let foreign =
                 SCHEMES.iter().find_map(|(short, scheme)| Some((*scheme, place.strip_prefix(short)?)));
             let (scheme, rest) = foreign.or_else(|| Some(("", place.strip_prefix(HERE)?)))?;
-            let place = format!("{scheme}{}", show(rest));
+            let place = if scheme.is_empty() { show(rest) } else { format!("{scheme}{}", at_host(rest)?) };
             if !seal.fits(made, upstream, digests, &place) {
                 return None;
             }
             let (digest, described) =
-                digests.split_once(',').map_or((digests, None), |(digest, other)| (digest, Some(other)));
+                digests.split_once(',').map_or((&digests[..], None), |(digest, other)| (digest, Some(other)));
             Some(Self {
                 place,
                 digest: digest.parse().ok(),
@@ -138,6 +140,32 @@ fn hide(text: &str) -> String {
 
 fn show(text: &str) -> String {
     text.replace("%25", "%")
+}
+
+/// A host and a path; some clients write the colon before a port as a code.
+fn at_host(text: &str) -> Option<String> {
+    let (host, path) = text.split_once('/')?;
+    Some(format!("{}/{}", String::from_utf8(decode(host)).ok()?, show(path)))
+}
+
+/// What the codes in a text stand for.
+fn decode(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        let code = text.get(at + 1..at + 3).filter(|code| byte == b'%' && !code.starts_with('+'));
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(meant) => {
+                decoded.push(meant);
+                at += 3;
+            }
+            None => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    decoded
 }
 
 #[cfg(test)]
