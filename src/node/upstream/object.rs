@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::super::Node;
 use super::super::reader::{Manner, Place, Reader};
+use super::pull::hasher;
 use super::{Came, Live, ObjectError, Progress, Wanted, label};
 use crate::core::ledger::Front;
 use crate::core::upstream::record::{Record, Segment};
+use crate::origin::upstream::UpstreamError;
 
 /// A client that has been sent nothing for so long is told.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -32,6 +35,8 @@ pub struct Object {
     again: bool,
     /// All of it was here before this client asked.
     was_here: bool,
+    /// What came of it in order, from its beginning on: its hash, and its length.
+    hashed: Option<(digest::Context, u64)>,
 }
 
 impl Drop for Object {
@@ -44,7 +49,19 @@ impl Object {
     pub(super) fn new(node: Node, wanted: Wanted, front: Front, live: Arc<Live>) -> Self {
         let progress = live.progress.subscribe();
         let was_here = matches!(live.end(), Some(Ok(())));
-        Self { node, wanted, front, live, progress, generation: None, open: None, again: false, was_here }
+        let hashed = wanted.digest.as_ref().map(|digest| (hasher(digest), 0));
+        Self {
+            node,
+            wanted,
+            front,
+            live,
+            progress,
+            generation: None,
+            open: None,
+            again: false,
+            was_here,
+            hashed,
+        }
     }
 
     /// What is known of it, as soon as something is.
@@ -91,6 +108,7 @@ impl Object {
             let Some((_, reader)) = &mut self.open else { return Ok(None) };
             match reader.next(&mut part).await {
                 Ok(Some(bytes)) => {
+                    self.check(range.start, &bytes)?;
                     range.start += bytes.len() as u64;
                     return Ok(Some(bytes));
                 }
@@ -100,6 +118,41 @@ impl Object {
             }
         }
         Ok(None)
+    }
+
+    /// Holds what is read in order against the digest that the client's protocol knows, before the last
+    /// byte is handed on: a member's word is not enough. What this node has checked before is not hashed
+    /// again, and a part cannot be.
+    fn check(&mut self, at: u64, bytes: &Bytes) -> Result<(), ObjectError> {
+        let Some(record) = self.progress.borrow().record.clone() else { return Ok(()) };
+        if record.digest.is_some() {
+            self.hashed = None;
+        }
+        let (Some((mut hash, length)), Some(wanted)) = (self.hashed.take(), self.wanted.digest) else {
+            return Ok(());
+        };
+        if length != at {
+            return Ok(());
+        }
+        hash.update(bytes);
+        let length = at + bytes.len() as u64;
+        if !record.complete || record.size != Some(length) {
+            self.hashed = Some((hash, length));
+            return Ok(());
+        }
+        let (upstreams, key) = (&self.node.inner.upstreams, self.wanted.key());
+        if hash.finish().as_ref() == wanted.bytes() {
+            let checked = Record { digest: Some(wanted), ..Record::clone(&record) };
+            upstreams.shelf.put(&key, &label(&self.wanted.upstream), &checked);
+            self.live.progress.send_modify(|progress| progress.record = Some(Arc::new(checked)));
+            return Ok(());
+        }
+        tracing::warn!(path = self.wanted.path, "what a member has of it has another digest; dropped");
+        upstreams.shelf.remove(&key);
+        upstreams.live().remove(&key);
+        let (upstream, path) = (self.wanted.upstream.clone(), self.wanted.path.clone());
+        let why = format!("its {} is not the one that its index names", wanted.algorithm());
+        Err(UpstreamError::Wrong { upstream, path, why }.into())
     }
 
     /// The segment that this byte is in, once it has come: its number, where it starts, and it.

@@ -45,7 +45,8 @@ pub(super) struct Pull<'a> {
     buffer: BytesMut,
 }
 
-fn hasher(digest: &Digest) -> digest::Context {
+/// What makes the hash that a digest names.
+pub(super) fn hasher(digest: &Digest) -> digest::Context {
     digest::Context::new(match digest {
         Digest::Sha1(_) => &digest::SHA1_FOR_LEGACY_USE_ONLY,
         Digest::Sha256(_) => &digest::SHA256,
@@ -68,6 +69,8 @@ impl<'a> Pull<'a> {
         let own = self.node.inner.upstreams.shelf.get(&self.wanted.key());
         let others = self.ask_members().await;
         let known = others.into_iter().filter_map(|(_, news)| news.record).filter(Record::is_plausible);
+        // A member's word of a digest is not this node's.
+        let known = known.map(|record| Record { digest: None, ..record });
         let complete = known.chain(own).filter(|record| record.complete);
         let newest = complete.max_by_key(|record| record.checked_ms);
         if let Some(record) = newest.as_ref().filter(|record| self.wanted.is_fresh(record)) {
