@@ -225,6 +225,10 @@ impl Reader {
         }
     }
 
+    fn chunks_held(&self) -> u32 {
+        self.blob.as_ref().map_or(0, |blob| blob.held().len())
+    }
+
     /// How long to wait for the next news.
     fn patience(&mut self) -> Duration {
         if self.has_begun {
@@ -234,7 +238,7 @@ impl Reader {
         let known = |failing: Failing| Timestamp::now().duration_since(failing.since) > A_WHILE;
         let most = if cut_off.is_some_and(known) { CUT_OFF_PATIENCE } else { FIRST_PATIENCE };
         // Not all news is of chunks: tries that fail are news, too.
-        let held = self.blob.as_ref().map_or(0, |blob| blob.held().len());
+        let held = self.chunks_held();
         let (since, before) = *self.waits.get_or_insert((Instant::now(), held));
         if held != before {
             self.waits = Some((Instant::now(), held));
@@ -244,12 +248,13 @@ impl Reader {
     }
 
     /// Nothing has come yet. A site that is cut off has it from nobody, unless a member is bringing it:
-    /// then there is news now and then.
+    /// then chunks come. Other news may be of tries that fail.
     async fn look_into_it(&mut self) -> Result<(), ReadError> {
         let catalog = self.node.catalog();
         catalog.probe().await;
+        let nothing_came = self.waits.is_none_or(|(_, before)| before == self.chunks_held());
         match catalog.failing() {
-            Some(failing) if failing.out_of_reach && matches!(self.ticket.news.has_changed(), Ok(false)) => {
+            Some(failing) if failing.out_of_reach && nothing_came => {
                 Err(ReadError::CutOff { since: failing.since, why: failing.why })
             }
             _ => {
