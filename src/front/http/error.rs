@@ -52,6 +52,11 @@ impl HttpError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, text)
     }
 
+    /// For those who have a form of their own for errors.
+    pub(super) fn into_parts(self) -> (StatusCode, String) {
+        (self.status, self.text)
+    }
+
     /// What cannot be: `what` could not be written down.
     pub(super) fn internal(what: &str) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("no {what}; this is a mistake in here"))

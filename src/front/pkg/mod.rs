@@ -8,6 +8,7 @@ pub mod files;
 mod html;
 pub mod named;
 pub mod npm;
+pub mod oci;
 mod path;
 pub mod pypi;
 mod splice;

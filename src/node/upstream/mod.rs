@@ -29,9 +29,9 @@ use super::live::Ticket;
 use super::windows::Closed;
 use crate::core::id::BlobId;
 use crate::core::ledger::{Front, WanReason};
-use crate::core::upstream::ObjectKey;
 use crate::core::upstream::record::Record;
-use crate::origin::upstream::{Client, Upstream, UpstreamError};
+use crate::core::upstream::{Digest, ObjectKey};
+use crate::origin::upstream::{Client, Fetch, Upstream, UpstreamError};
 pub use object::Object;
 use shelf::Shelf;
 pub use wanted::Wanted;
@@ -188,6 +188,44 @@ impl Node {
     /// All upstreams.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.inner.upstreams.clients.values().map(Client::upstream)
+    }
+
+    /// What is said of an object that never changes, without bringing it: by what this node holds, else by
+    /// its upstream, else by the site.
+    ///
+    /// # Errors
+    /// [`ObjectError`].
+    pub async fn about_object(&self, wanted: Wanted, front: Front) -> Result<Record, ObjectError> {
+        let wanted = self.within_realm(wanted);
+        let held = self.inner.upstreams.shelf.get(&wanted.key());
+        if let Some(record) = held.filter(|record| record.complete && wanted.digest.is_some()) {
+            return Ok(record);
+        }
+        let Some(client) = self.inner.upstreams.clients.get(&wanted.upstream) else {
+            return Err(ObjectError::Failed(format!("there is no upstream {:?}", wanted.upstream)));
+        };
+        let (path, accept) = (wanted.path.clone(), wanted.accept.clone());
+        match client.get(&Fetch { path, accept, head: true, ..Fetch::default() }).await {
+            Ok(said) => Ok(Record { headers: said.headers, size: said.size, ..Record::default() }),
+            Err(error @ UpstreamError::Status { status: 401 | 404, .. }) => Err(error.into()),
+            // The site may hold it; and some stores answer no such question.
+            Err(_) => {
+                let (record, _) = self.object(wanted, front).about().await?;
+                Ok(Record::clone(&record))
+            }
+        }
+    }
+
+    /// Notes that what was brought as one thing has this digest, which the caller has computed: it is found
+    /// by that too.
+    pub async fn note_digest(&self, wanted: Wanted, digest: Digest, record: &Record) {
+        let wanted = self.within_realm(Wanted { digest: Some(digest), ..wanted });
+        let (key, label, shelf) = (wanted.key(), label(&wanted.upstream), self.inner.upstreams.shelf.clone());
+        let record = Record { digest: Some(digest), ..record.clone() };
+        if record.complete {
+            super::blocking(move || shelf.get(&key).is_none().then(|| shelf.put(&key, &label, &record)))
+                .await;
+        }
     }
 
     /// Whether a blob is a piece of an upstream's object: no origin has it.

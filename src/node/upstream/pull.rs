@@ -20,7 +20,7 @@ use crate::core::upstream::Digest;
 use crate::core::upstream::record::{MOST_SEGMENTS, Record, Segment};
 use crate::core::upstream::segment;
 use crate::core::wire::message::ObjectRequest;
-use crate::origin::upstream::{Answer, Client, Fetch, UpstreamError};
+use crate::origin::upstream::{Answer, Client, Fetch, Kind, UpstreamError};
 use crate::store::StoreError;
 
 /// Tries in a row that bring nothing, before clients are told.
@@ -161,31 +161,68 @@ impl<'a> Pull<'a> {
             known_since: conditional.and_then(|record| validator(record, "last-modified")),
             no_older_s: self.wanted.no_older_s.filter(|_| self.wanted.digest.is_none()),
             resume: resume.map(|validator| (came, validator)),
+            head: false,
         };
         let limit = if conditional.is_some() { HELD_WAITS } else { Duration::MAX };
-        let answer = tokio::time::timeout(limit, self.client.get(&fetch)).await;
         let late = |_| self.unreachable(&format!("no answer within {} s", HELD_WAITS.as_secs()));
+        if let Some(held) = conditional {
+            let said = tokio::time::timeout(limit, self.still(held, &fetch)).await.map_err(late)??;
+            if let Some(said) = said {
+                return self.checked(held, said).await;
+            }
+        }
+        let answer = tokio::time::timeout(limit, self.client.get(&fetch)).await;
         let mut answer = answer.map_err(late)??;
         if answer.status == 304 {
             let Some(held) = held else {
                 return Err(self.wrong("it says 'not modified' to whoever has nothing"));
             };
-            let mut record = held.clone();
-            for (name, value) in answer.headers {
-                record.headers.retain(|(known, _)| *known != name);
-                record.headers.push((name, value));
-            }
-            (record.checked_ms, record.age_s) = (now_ms(), answer.age_s);
-            return self.finish(record, Came::Checked).await;
+            return self.checked(held, answer).await;
         }
         let skip = if answer.start == came { 0 } else { self.skip(came, &answer)? };
         if came == 0 {
             self.record.headers = std::mem::take(&mut answer.headers);
+            self.expect_what_is_told();
             self.record.size = answer.size;
             (self.record.checked_ms, self.record.age_s) = (now_ms(), answer.age_s);
             self.show(self.record.clone(), Came::Pulled);
         }
         self.read(answer, skip).await
+    }
+
+    /// A registry tells by a question without an answer's body what a tag names now; that is no pull in its
+    /// own books. `None` if that is something else than what is held.
+    async fn still(&self, held: &Record, fetch: &Fetch) -> Result<Option<Answer>, ObjectError> {
+        let told = "docker-content-digest";
+        let Some(digest) = held.header(told).filter(|_| self.is_registry()) else { return Ok(None) };
+        let head = Fetch { head: true, known_etag: None, known_since: None, ..fetch.clone() };
+        let said = self.client.get(&head).await?;
+        let same = said.headers.iter().any(|(name, value)| name == told && value == digest);
+        Ok(same.then_some(said))
+    }
+
+    fn is_registry(&self) -> bool {
+        self.client.upstream().kind == Kind::Oci
+    }
+
+    /// What is held is what the upstream has.
+    async fn checked(&self, held: &Record, said: Answer) -> Result<(), ObjectError> {
+        let mut record = held.clone();
+        for (name, value) in said.headers {
+            record.headers.retain(|(known, _)| *known != name);
+            record.headers.push((name, value));
+        }
+        (record.checked_ms, record.age_s) = (now_ms(), said.age_s);
+        self.finish(record, Came::Checked).await
+    }
+
+    /// A registry names the digest of what it is about to send, whatever it was asked for.
+    fn expect_what_is_told(&mut self) {
+        let told = self.record.header("docker-content-digest").and_then(|digest| digest.parse().ok());
+        if self.wanted.digest.is_none() && self.is_registry() {
+            self.record.digest = told;
+            self.hasher = told.as_ref().map(hasher);
+        }
     }
 
     /// The upstream begins anew: that is the same object if its digest is known, or its validator is what
@@ -233,7 +270,7 @@ impl<'a> Pull<'a> {
         if let Some(size) = self.record.size.filter(|size| *size != came) {
             return Err(self.wrong(&format!("{came} bytes, where it said {size}")));
         }
-        if let (Some(hasher), Some(wanted)) = (self.hasher.take(), self.wanted.digest)
+        if let (Some(hasher), Some(wanted)) = (self.hasher.take(), self.record.digest)
             && hasher.finish().as_ref() != wanted.bytes()
         {
             return Err(

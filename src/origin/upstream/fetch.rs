@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use object_store::client::{HttpRequest, HttpRequestBody, HttpResponseBody, HttpService};
 use url::Url;
@@ -13,16 +13,17 @@ use super::super::meter::{Meter, Sink};
 use super::super::transport::MeteredHttp;
 use super::super::with_causes;
 use super::redirect;
-use super::{Upstream, UpstreamError};
+use super::token::Tokens;
+use super::{Credentials, Upstream, UpstreamError};
 use crate::core::upstream::record::{LONGEST_HEADER, MOST_HEADERS};
 
 /// An upstream may think for so long before it answers.
-const THINKS: Duration = Duration::from_secs(20);
+pub(super) const THINKS: Duration = Duration::from_secs(20);
 /// Without a byte for so long it has broken off.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// What clients are told of what an upstream said.
-const TOLD: [&str; 12] = [
+const TOLD: [&str; 13] = [
     "cache-control",
     "content-disposition",
     "content-encoding",
@@ -33,6 +34,7 @@ const TOLD: [&str; 12] = [
     "expires",
     "last-modified",
     "link",
+    "oci-filters-applied",
     "oci-subject",
     "vary",
 ];
@@ -53,6 +55,8 @@ pub struct Fetch {
     pub no_older_s: Option<u64>,
     /// From this byte on, if it still is what the validator says.
     pub resume: Option<(u64, String)>,
+    /// Only what is said of it, and nothing of its content.
+    pub head: bool,
 }
 
 /// What an upstream answers.
@@ -77,12 +81,13 @@ pub struct Answer {
 pub struct Client {
     upstream: Arc<Upstream>,
     http: MeteredHttp,
+    pub(super) tokens: Arc<Tokens>,
 }
 
 impl Client {
     /// Makes no connection yet; `sink` is told what connections carry.
     pub fn new(upstream: Arc<Upstream>, sink: Sink) -> Self {
-        Self { upstream, http: MeteredHttp::new(Arc::new(Meter::new(sink))) }
+        Self { upstream, http: MeteredHttp::new(Arc::new(Meter::new(sink))), tokens: Arc::default() }
     }
 
     /// Which.
@@ -108,14 +113,14 @@ impl Client {
         Err(last.unwrap_or_else(|| self.unreachable("it has no address")))
     }
 
-    fn unreachable(&self, why: impl Into<String>) -> UpstreamError {
+    pub(super) fn unreachable(&self, why: impl Into<String>) -> UpstreamError {
         UpstreamError::Unreachable { upstream: self.upstream.name.clone(), why: why.into() }
     }
 
     async fn get_at(&self, base: &Url, fetch: &Fetch) -> Result<Answer, UpstreamError> {
         let mut url = self.address(base, &fetch.path).await?;
         for _ in 0..redirect::MOST {
-            let response = self.send(&url, same_origin(base, &url), fetch).await?;
+            let response = self.send_as_user(base, &url, fetch).await?;
             let status = response.status();
             let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
             if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
@@ -154,13 +159,13 @@ impl Client {
         Ok(url)
     }
 
-    fn redirected(&self, to: &Url, why: &'static str) -> UpstreamError {
+    pub(super) fn redirected(&self, to: &Url, why: &'static str) -> UpstreamError {
         // A signed address is a secret of a kind: its query stays out of messages.
         let to = format!("{}{}", to.origin().ascii_serialization(), to.path());
         UpstreamError::Redirect { upstream: self.upstream.name.clone(), to, why }
     }
 
-    async fn refuse_private(&self, to: &Url) -> Result<(), UpstreamError> {
+    pub(super) async fn refuse_private(&self, to: &Url) -> Result<(), UpstreamError> {
         let why = "that is an address of a private network; allow it with private-redirects=yes";
         let refuse = || Err(self.redirected(to, why));
         if let Some(ip) = redirect::literal(to) {
@@ -173,14 +178,17 @@ impl Client {
         if found.any(|address| redirect::is_private(address.ip())) { refuse() } else { Ok(()) }
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         url: &Url,
-        with_credentials: bool,
+        credentials: Option<&Credentials>,
         fetch: &Fetch,
     ) -> Result<http::Response<HttpResponseBody>, UpstreamError> {
         let mut request = HttpRequest::new(HttpRequestBody::empty());
         *request.uri_mut() = url.as_str().parse().map_err(|_| self.redirected(url, "that is no address"))?;
+        if fetch.head {
+            *request.method_mut() = Method::HEAD;
+        }
         let headers = request.headers_mut();
         insert(headers, header::USER_AGENT, concat!("branchline/", env!("CARGO_PKG_VERSION")));
         insert(headers, header::ACCEPT, fetch.accept.as_deref().unwrap_or("*/*"));
@@ -199,7 +207,7 @@ impl Client {
             insert(headers, header::RANGE, &format!("bytes={from}-"));
             insert(headers, header::IF_RANGE, validator);
         }
-        if let Some(credentials) = self.upstream.credentials.as_ref().filter(|_| with_credentials) {
+        if let Some(credentials) = credentials {
             headers.insert(header::AUTHORIZATION, credentials.value());
         }
         let sent = tokio::time::timeout(THINKS, self.http.call(request)).await;
@@ -269,7 +277,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-fn same_origin(one: &Url, other: &Url) -> bool {
+pub(super) fn same_origin(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
 }
 

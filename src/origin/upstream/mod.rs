@@ -5,6 +5,7 @@ mod credentials;
 mod fetch;
 mod redirect;
 mod spec;
+mod token;
 
 pub use credentials::Credentials;
 pub use fetch::{Answer, Client, Fetch};

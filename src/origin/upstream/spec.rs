@@ -58,6 +58,10 @@ pub struct Upstream {
     pub private_redirects: bool,
     /// What changes there is taken to be fresh for so long, if it does not say itself.
     pub max_age: Option<Duration>,
+    /// How its tools call it if not by its address: a registry's public name, cargo's name of a source.
+    pub called: Option<String>,
+    /// The one that is meant where a client does not say which.
+    pub is_default: bool,
 }
 
 /// A text that is no upstream.
@@ -90,6 +94,8 @@ impl FromStr for Upstream {
             credentials: None,
             private_redirects: false,
             max_age: None,
+            called: None,
+            is_default: false,
         };
         let mut user = None;
         let mut password = None;
@@ -114,6 +120,8 @@ impl FromStr for Upstream {
                     let age = seconds.parse().map_err(|_| invalid("max-age is a number of seconds"))?;
                     upstream.max_age = Some(Duration::from_secs(age));
                 }
+                Some(("as", name)) => upstream.called = Some(name.to_owned()),
+                Some(("default", "yes")) => upstream.is_default = true,
                 Some(("private-redirects", "yes")) => upstream.private_redirects = true,
                 _ => upstream.bases.push(base(word)?),
             }
@@ -125,6 +133,9 @@ impl FromStr for Upstream {
                 upstream.credentials = Some(basic.ok_or_else(|| invalid("user or password cannot be sent"))?);
             }
             _ => return Err(invalid("user and password-file belong together")),
+        }
+        if kind == Kind::Oci {
+            upstream.bases.iter_mut().for_each(without_v2);
         }
         if upstream.bases.is_empty() {
             return Err(invalid("it has no address"));
@@ -153,6 +164,13 @@ fn base(text: &str) -> Result<Url, InvalidUpstream> {
         url.set_path(&format!("{}/", url.path()));
     }
     Ok(url)
+}
+
+/// Registries are written with the beginning of their API and without.
+fn without_v2(base: &mut Url) {
+    if let Some(path) = base.path().strip_suffix("v2/").map(str::to_owned) {
+        base.set_path(&path);
+    }
 }
 
 fn without_password(text: &str) -> String {
@@ -186,6 +204,10 @@ mod tests {
             "debian apt http://a.example/debian https://b.example/debian/ max-age=5".parse().expect("valid");
         assert_eq!(it.bases[0].as_str(), "http://a.example/debian/");
         assert_eq!((it.kind, it.bases.len(), it.max_age), (Kind::Apt, 2, Some(Duration::from_secs(5))));
+        let it: Upstream =
+            "hub oci https://registry.example/v2/ as=example.org default=yes".parse().expect("valid");
+        assert_eq!(it.bases[0].as_str(), "https://registry.example/");
+        assert_eq!((it.called.as_deref(), it.is_default), (Some("example.org"), true));
         for (bad, hint) in [
             ("", "empty"),
             ("a/b apt http://x", "letters"),

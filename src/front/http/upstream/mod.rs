@@ -1,5 +1,6 @@
 //! Objects of upstreams over HTTP: as they come, by ranges, with what their upstream said of them.
 
+mod oci;
 mod proxy;
 mod rewritten;
 
@@ -60,7 +61,14 @@ pub(super) fn router(node: Node) -> Router {
             let answer = answer.fallback(HttpError::only_read);
             router.route(&format!("/{}/{{upstream}}/{{*path}}", front.kind.as_str()), answer)
         })
-        .with_state(node)
+        .with_state(node.clone())
+        .merge(oci::router(node))
+}
+
+/// What the client accepts, which it may say in several lines.
+fn accepted(headers: &HeaderMap) -> Option<String> {
+    let lines: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|it| it.to_str().ok()).collect();
+    (!lines.is_empty()).then(|| lines.join(", "))
 }
 
 async fn answer(node: Node, front: Front, name: String, request: Parts) -> Result<Response, HttpError> {
@@ -79,7 +87,8 @@ async fn hand_out(
     base: String,
     request: &Parts,
 ) -> Result<Response, HttpError> {
-    let accept = request.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let accept = accepted(&request.headers);
+    let accept = accept.as_deref();
     let seal = Seal::new(node.site_secret("links to files"));
     let asked = Asked { upstream: &upstream, path: &path, accept, base: &base, seal: &seal };
     match (front.route)(&asked)? {
