@@ -27,6 +27,7 @@ mod retire;
 mod rollback;
 mod savings;
 mod seed;
+mod setup;
 mod show;
 mod site;
 mod upkeep;
@@ -103,6 +104,8 @@ enum Command {
     /// The command that runs when a followed package has arrived
     #[command(subcommand)]
     Hook(hook::HookCommand),
+    /// Point a package tool of this machine at the agent, or away from it
+    Setup(setup::Setup),
     /// Completions for a shell
     Completions {
         /// Which
@@ -164,6 +167,7 @@ async fn run_short(command: Command) -> anyhow::Result<()> {
         Command::Verify(verify) => verify.run().await,
         Command::Gc(gc) => gc.run().await,
         Command::Hook(command) => command.run().await,
+        Command::Setup(setup) => setup.run().await,
         Command::Agent(_) | Command::Completions { .. } => Ok(()),
     }
 }

@@ -14,7 +14,9 @@ use super::span;
 use crate::core::id::PackageName;
 use crate::node::Node;
 use crate::node::errands::AllOrders;
-use crate::node::report::{Audits, By, Flight, Health, History, Package, Peer, Savings, Scope, Site, Status};
+use crate::node::report::{
+    Audits, By, Flight, Health, History, Package, Peer, Savings, Scope, Site, Status, UpstreamFacts,
+};
 
 /// Who looks at the site sees it as it was at most so long ago: many who look ask once.
 const SITE_AGE: Duration = Duration::from_secs(2);
@@ -67,6 +69,10 @@ pub(super) async fn site(
 
 pub(super) async fn orders(State(node): State<Node>) -> Json<AllOrders> {
     Json(node.all_orders())
+}
+
+pub(super) async fn upstreams(State(node): State<Node>) -> Json<Vec<UpstreamFacts>> {
+    Json(node.upstream_facts())
 }
 
 pub(super) async fn health(State(node): State<Node>) -> Json<Health> {

@@ -56,6 +56,7 @@ fn paths(node: Node, stop: CancellationToken) -> Router {
         .route("/api/v1/events", events)
         .route("/api/v1/wan", get(windows::show))
         .route("/api/v1/orders", get(api::orders))
+        .route("/api/v1/upstreams", get(api::upstreams))
         .route("/api/v1/openapi.json", get(api::openapi))
         .fallback(error::no_such_path)
         .with_state(node.clone())

@@ -11,6 +11,7 @@ mod outage;
 mod savings;
 mod site;
 mod upkeep;
+mod upstreams;
 mod wan;
 mod wan_health;
 mod yielding;
@@ -35,6 +36,7 @@ pub use outage::Outage;
 pub use savings::{About, By, Grouping, NodeGap, Saved, Savings, SavingsRow, Scope};
 pub use site::{Coverage, HeldPackage, Site, SiteNode};
 pub use upkeep::{Damage, HookStatus, QuotaUse, Verification, VerifyRun};
+pub use upstreams::UpstreamFacts;
 pub use wan::{Wan, WanMonth, WanOrder};
 pub use yielding::YieldingStatus;
 
