@@ -14,22 +14,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use support::tools::is_missing;
 use support::{Agent, Stage, free_port, noise, request, wait_for};
 
-fn is_missing(name: &str) -> bool {
-    let there = |program: &str| {
-        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-    };
-    let missing: Vec<_> =
-        ["docker-registry", "skopeo", "htpasswd"].into_iter().filter(|program| !there(program)).collect();
-    if missing.is_empty() {
-        return false;
-    }
-    assert!(std::env::var_os("BRANCHLINE_CLIENTS").is_none(), "{name} was skipped: no {missing:?}");
-    // Past the test runner, which shows nothing of tests that pass.
-    writeln!(std::io::stderr(), "skipped on this machine: {name}: it needs {missing:?}").ok();
-    true
-}
+const PROGRAMS: [&str; 3] = ["docker-registry", "skopeo", "htpasswd"];
 
 /// Debian's registry; it goes with the test.
 struct Registry {
@@ -174,7 +162,7 @@ fn code(answer: &support::Answer) -> String {
 
 #[test]
 fn an_image_crosses_once_and_outlives_its_registry() {
-    if is_missing("an_image_crosses_once_and_outlives_its_registry") {
+    if is_missing("an_image_crosses_once_and_outlives_its_registry", &PROGRAMS) {
         return;
     }
     let stage = Stage::new("1gbit");
@@ -233,7 +221,7 @@ fn an_image_crosses_once_and_outlives_its_registry() {
 
 #[test]
 fn a_tag_moves_and_lists_come_in_parts() {
-    if is_missing("a_tag_moves_and_lists_come_in_parts") {
+    if is_missing("a_tag_moves_and_lists_come_in_parts", &PROGRAMS) {
         return;
     }
     let stage = Stage::new("1gbit");
@@ -309,7 +297,7 @@ fn raw(gateway: SocketAddr, request: &str) -> String {
 
 #[test]
 fn a_registry_that_wants_a_password() {
-    if is_missing("a_registry_that_wants_a_password") {
+    if is_missing("a_registry_that_wants_a_password", &PROGRAMS) {
         return;
     }
     let stage = Stage::new("1gbit");

@@ -12,12 +12,13 @@ use std::sync::Mutex;
 /// One lab at a time: two cores carry one.
 static LAB: Mutex<()> = Mutex::new(());
 
-fn missing() -> Option<String> {
+fn missing(programs: &[(&str, &str)]) -> Option<String> {
     let uid = Command::new("id").arg("-u").output().ok().map(|output| output.stdout);
     if uid.as_deref() != Some(b"0\n") {
         return Some("it needs root".into());
     }
-    for (program, flag) in [("ip", "-V"), ("curl", "--version"), ("python3", "--version")] {
+    let always = [("ip", "-V"), ("curl", "--version"), ("python3", "--version")];
+    for (program, flag) in always.iter().chain(programs) {
         if Command::new(program).arg(flag).output().is_err() {
             return Some(format!("it needs {program}"));
         }
@@ -38,8 +39,13 @@ fn rough(name: &str, size: &str) {
 }
 
 fn play(script: &str, name: &str, options: &[&str]) {
+    play_with(&[], script, name, options);
+}
+
+/// A scenario that needs more programs, each with a flag that it knows.
+fn play_with(programs: &[(&str, &str)], script: &str, name: &str, options: &[&str]) {
     let _one = LAB.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(why) = missing() {
+    if let Some(why) = missing(programs) {
         assert!(std::env::var_os("BRANCHLINE_LAB").is_none(), "{name} was skipped: {why}");
         // Past the test runner, which shows nothing of tests that pass.
         writeln!(std::io::stderr(), "skipped on this machine: lab scenario {name}: {why}").ok();
@@ -183,4 +189,10 @@ fn copies_of_a_seed_come_back_as_machines_are_lost() {
 #[test]
 fn a_site_without_a_wan_is_seeded_from_a_bundle() {
     play("admin.py", "media", &["--machines", "8", "--size", "24000000"]);
+}
+
+#[test]
+fn eight_machines_pull_an_image_that_crosses_once() {
+    let programs = [("skopeo", "--version"), ("docker-registry", "--version")];
+    play_with(&programs, "oci.py", "pull", &["--size", "24000000"]);
 }

@@ -132,6 +132,7 @@ def oci(clients, size):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
+    parser.add_argument("scenario", nargs="?", choices=["pull"], default="pull")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--size", type=int, default=210_000_000)
     options = parser.parse_args()
