@@ -220,7 +220,9 @@ class Cargo(Client):
         (home / "home").mkdir()
         (home / "app/src").mkdir(parents=True)
         (home / "home/config.toml").write_text(
-            f'[source.crates-io]\nreplace-with = "lab"\n[source.lab]\nregistry = "sparse+{url}"\n')
+            f'[source.crates-io]\nreplace-with = "lab"\n[source.lab]\nregistry = "sparse+{url}"\n'
+            # As 'branchline setup cargo' has it.
+            + ("[http]\nmultiplexing = false\n" if url == self.gateway else ""))
         needs = "".join(f'demo-{n:02} = "1"\n' for n in range(len(self.sizes)))
         (home / "app/Cargo.toml").write_text(
             f'[package]\nname = "app"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\n{needs}[workspace]\n')

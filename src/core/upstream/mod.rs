@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::id::hash_name;
 
+/// So many nodes more, and one home more for each upstream.
+const NODES_A_HOME: usize = 8;
+
 hash_name! {
     /// An object of an upstream.
     ObjectKey, "object key"
@@ -124,9 +127,32 @@ impl ObjectKey {
     }
 }
 
+/// By what the nodes of a site are ranked to be an object's home, the one that asks the upstream. The
+/// objects of an upstream share a home, or a few on a larger site: what a client fetches one after the other
+/// goes over connections that are open and have found their speed, instead of a new one on each node.
+pub fn home_key(upstream: &str, key: &ObjectKey, nodes: usize) -> [u8; 32] {
+    let homes = nodes.div_ceil(NODES_A_HOME).max(1);
+    let number = usize::from(u16::from_le_bytes([key.as_bytes()[0], key.as_bytes()[1]])) % homes;
+    *ObjectKey::of(format!("home {number} of {upstream}").as_bytes()).as_bytes()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn an_upstream_has_a_home_for_every_few_nodes() {
+        let homes = |nodes| -> BTreeSet<_> {
+            let key = |n: u32| ObjectKey::of(&n.to_le_bytes());
+            (0..500).map(|n| home_key("debian", &key(n), nodes)).collect()
+        };
+        assert_eq!([0, 1, 8, 9, 48].map(|nodes| homes(nodes).len()), [1, 1, 1, 2, 6]);
+        assert!(homes(8).is_subset(&homes(48)));
+        let key = ObjectKey::of(b"");
+        assert_ne!(home_key("a", &key, 1), home_key("b", &key, 1));
+    }
 
     #[test]
     fn digests_are_read_as_they_are_written() {

@@ -77,7 +77,16 @@ impl Record {
             && self.age(now_ms) < freshness::lifetime(&self.reuse(), unchanged, expected)
     }
 
-    /// Whether a member's word of it makes sense.
+    /// Puts the segments before those that are told that the asker knew: `from` of them. False, and nothing
+    /// is done, if it knew fewer.
+    #[must_use]
+    pub fn continues(&mut self, known: &[Segment], from: usize) -> bool {
+        let Some(known) = known.get(..from) else { return false };
+        self.segments.splice(0..0, known.iter().copied());
+        true
+    }
+
+    /// Whether a member's word of it makes sense, once it is whole.
     pub fn is_plausible(&self) -> bool {
         let short = |(name, value): &(String, String)| name.len() <= 64 && value.len() <= LONGEST_HEADER;
         self.segments.len() <= MOST_SEGMENTS
@@ -110,5 +119,9 @@ mod tests {
         assert!(of(vec![segment(5), segment(4)], Some(9)).is_plausible());
         assert!(!of(vec![segment(5)], Some(9)).is_plausible());
         assert!(!of(vec![segment(u64::MAX), segment(1)], Some(0)).is_plausible());
+        // The last news of an object tells of its last segments alone.
+        let mut news = of(vec![segment(4)], Some(9));
+        assert!(!news.continues(&[segment(5)], 2) && !news.is_plausible());
+        assert!(news.continues(&[segment(5), segment(7)], 1) && news.is_plausible());
     }
 }

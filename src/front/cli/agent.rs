@@ -72,6 +72,7 @@ async fn serve(resolved: Resolved) -> anyhow::Result<()> {
     // The gateway's port first: whoever has it taken is told before anything is changed.
     let gateway = http::bind(resolved.gateway, "--gateway").await?;
     let node = Node::start(resolved.node).await?;
+    let gateway = gateway.reading_ahead(http::hint(node.clone()));
     let admin = http::bind_socket(&state_dir.join("admin.sock"))?;
     let stop = CancellationToken::new();
     let open = http::router(node.clone(), stop.clone());

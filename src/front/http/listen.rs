@@ -6,16 +6,48 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use axum::Router;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::{Ahead, Hint};
+
 /// A place to listen at, bound.
-#[derive(Debug)]
 pub enum Listener {
-    /// An address.
-    Tcp(TcpListener),
+    /// An address, and what is done with requests that are only seen yet.
+    Tcp(TcpListener, Option<Hint>),
     /// A socket in the file system.
     Socket(UnixListener),
+}
+
+impl Listener {
+    /// The same, which sets out for what clients ask for next.
+    pub fn reading_ahead(self, hint: Hint) -> Self {
+        match self {
+            Self::Tcp(listener, _) => Self::Tcp(listener, Some(hint)),
+            Self::Socket(_) => self,
+        }
+    }
+}
+
+/// An address whose connections are read ahead.
+struct Tcp {
+    listener: TcpListener,
+    hint: Option<Hint>,
+}
+
+impl axum::serve::Listener for Tcp {
+    type Io = Ahead<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
+        stream.set_nodelay(true).ok();
+        (Ahead::new(stream, self.hint.clone()), address)
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
 }
 
 /// Binds an address.
@@ -26,7 +58,7 @@ pub async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<Listener> {
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; is another agent running? Choose another address with {flag}")
     })?;
-    Ok(Listener::Tcp(listener))
+    Ok(Listener::Tcp(listener, None))
 }
 
 /// Binds a socket that only its owner and group may use. One that a dead agent left is replaced.
@@ -51,10 +83,8 @@ pub fn bind_socket(path: &Path) -> anyhow::Result<Listener> {
 pub async fn serve(listener: Listener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
     let stopped = async move { stop.cancelled().await };
     match listener {
-        Listener::Tcp(listener) => {
-            use axum::serve::ListenerExt;
-            let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-            axum::serve(listener, router).with_graceful_shutdown(stopped).await
+        Listener::Tcp(listener, hint) => {
+            axum::serve(Tcp { listener, hint }, router).with_graceful_shutdown(stopped).await
         }
         Listener::Socket(listener) => axum::serve(listener, router).with_graceful_shutdown(stopped).await,
     }

@@ -1,6 +1,7 @@
 //! The gateway: packages, the API, metrics, the dashboard. A handler routes, asks the node, and streams.
 
 mod admin;
+mod ahead;
 mod api;
 mod bundle;
 mod error;
@@ -33,6 +34,12 @@ pub fn admin_router(node: Node, stop: CancellationToken) -> Router {
 /// All that the gateway answers. Answers without an end end with `stop`.
 pub fn router(node: Node, stop: CancellationToken) -> Router {
     upstream::proxy(node.clone(), paths(node, stop))
+}
+
+/// What the gateway does with requests that are only seen yet: upstreams' objects that never change are set
+/// out for.
+pub fn hint(node: Node) -> ahead::Hint {
+    std::sync::Arc::new(move |target| upstream::set_out(&node, target))
 }
 
 fn paths(node: Node, stop: CancellationToken) -> Router {

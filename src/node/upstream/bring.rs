@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -12,7 +12,7 @@ use super::{Came, Live, ObjectError, Progress, Wanted, label};
 use crate::core::id::NodeId;
 use crate::core::rank::rank;
 use crate::core::upstream::record::Record;
-use crate::core::upstream::segment;
+use crate::core::upstream::{home_key, segment};
 use crate::core::wire::message::{ObjectRequest, Request, request, response};
 use crate::origin::upstream::UpstreamError;
 use crate::store::StoreError;
@@ -106,13 +106,20 @@ impl Bringing<'_> {
         }
     }
 
+    fn at(&self, home: NodeId) -> (NodeId, String) {
+        (home, self.wanted.upstream.clone())
+    }
+
     /// The node that is to bring it.
     fn best(&self, lost: &BTreeSet<NodeId>) -> NodeId {
         let contacts = self.node.inner.net.contacts().into_iter();
         let others = contacts.map(|contact| (contact.node, contact.weight()));
-        let able = others.filter(|(node, weight)| *weight > 0 && !lost.contains(node));
-        let ranked =
-            rank(self.wanted.key().as_bytes(), able.chain([(self.node.me(), self.node.weight_to_lead())]));
+        let able: Vec<_> = others.filter(|(_, weight)| *weight > 0).collect();
+        let key = home_key(&self.wanted.upstream, &self.wanted.key(), able.len() + 1);
+        let (silent, now) = (&self.node.inner.upstreams.silent, Instant::now());
+        let may =
+            able.into_iter().filter(|(node, _)| !lost.contains(node) && !silent.is_out(&self.at(*node), now));
+        let ranked = rank(&key, may.chain([(self.node.me(), self.node.weight_to_lead())]));
         ranked.first().copied().unwrap_or(self.node.me())
     }
 
@@ -134,7 +141,10 @@ impl Bringing<'_> {
                 return Err(Lost::Object(ObjectError::Failed("nobody waits for it any more".into())));
             }
             let known = self.live.progress.borrow().record.clone();
-            let (news, content) = self.ask(home, known.as_deref()).await.map_err(Lost::Home)?;
+            let asked = self.ask(home, known.as_deref()).await;
+            // Who says nothing, or has no such upstream, is not asked for each of its objects anew.
+            self.node.inner.upstreams.silent.note(&self.at(home), asked.is_ok(), Instant::now());
+            let (news, content) = asked.map_err(Lost::Home)?;
             if let Some(record) = news.record {
                 self.take_over(home, known, record, (news.from, news.came), content).await?;
             }
@@ -180,19 +190,19 @@ impl Bringing<'_> {
         (from, came): (usize, Came),
         content: Vec<u8>,
     ) -> Result<(), Lost> {
+        let fresh = record.segments.clone();
         let before = known.as_deref().map_or(&[][..], |known| &known.segments);
-        if from > before.len() || !record.is_plausible() {
+        if !record.continues(before, from) || !record.is_plausible() {
             return Err(Lost::Home("it says what makes no sense".into()));
         }
         // What its home held it against is the home's word: whoever reads it here finds out.
         record.digest = None;
         let mut content = &content[..];
-        for piece in record.segments.iter().take_while(|_| !content.is_empty()) {
+        for piece in fresh.iter().take_while(|_| !content.is_empty()) {
             let Some((bytes, rest)) = content.split_at_checked(piece.size as usize) else { break };
             self.store(home, bytes).await.map_err(|error| Lost::Home(error.to_string()))?;
             content = rest;
         }
-        record.segments.splice(0..0, before[..from].iter().copied());
         self.node.inner.upstreams.shelf.note(&label(&self.wanted.upstream), &record);
         show(&self.live.progress, record, came);
         Ok(())

@@ -27,12 +27,13 @@ use super::Node;
 use super::books::Books;
 use super::live::Ticket;
 use super::windows::Closed;
-use crate::core::id::BlobId;
+use crate::core::id::{BlobId, NodeId};
 use crate::core::ledger::{Front, WanReason};
 use crate::core::upstream::record::Record;
 use crate::core::upstream::{Digest, ObjectKey};
 use crate::origin::upstream::{Client, Fetch, Upstream, UpstreamError};
 pub use object::Object;
+use outage::Outages;
 use shelf::Shelf;
 pub use wanted::Wanted;
 
@@ -146,7 +147,9 @@ impl Live {
 pub(super) struct Upstreams {
     clients: BTreeMap<String, Client>,
     shelf: Arc<Shelf>,
-    outages: outage::Outages,
+    outages: Outages<String>,
+    /// Members that said nothing of an upstream when they were asked as its homes.
+    silent: Outages<(NodeId, String)>,
     live: Mutex<HashMap<ObjectKey, Arc<Live>>>,
 }
 
@@ -166,7 +169,13 @@ impl Upstreams {
         };
         let shelf = Arc::new(Shelf::open(dir)?);
         let clients = upstreams.iter().map(client).collect();
-        Ok(Self { clients, shelf, outages: outage::Outages::default(), live: Mutex::default() })
+        Ok(Self {
+            clients,
+            shelf,
+            outages: Outages::default(),
+            silent: Outages::default(),
+            live: Mutex::default(),
+        })
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<ObjectKey, Arc<Live>>> {

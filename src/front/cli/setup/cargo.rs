@@ -23,6 +23,8 @@ pub(super) fn plan(ask: &Ask, places: &Places) -> Result<Plan, String> {
     let sections = [
         Section { name: Some(&replaced_section), pairs: replacement },
         Section { name: Some(&own_section), pairs: vec![("registry", registry)] },
+        // The gateway speaks HTTP/1.1: cargo would wait for streams, with one connection where it may have two.
+        Section { name: Some("http"), pairs: vec![("multiplexing", "false".to_owned())] },
     ];
     let mut plan = Plan::default();
     for path in files(places) {

@@ -65,6 +65,31 @@ pub(super) fn router(node: Node) -> Router {
         .merge(oci::router(node))
 }
 
+/// Begins to bring what a request's target names, if it never changes: what may change is asked for as the
+/// request says, which is not known yet.
+pub(super) fn set_out(node: &Node, target: &str) -> Option<Object> {
+    let (front, upstream, path) = match target.strip_prefix('/') {
+        Some(path) => {
+            let mut parts = path.splitn(3, '/');
+            let (kind, name, path) = (parts.next()?, parts.next()?, parts.next()?);
+            let front = FRONTS.into_iter().find(|front| front.kind.as_str() == kind)?;
+            (front, node.upstream(name).filter(|upstream| upstream.kind == front.kind)?, path.to_owned())
+        }
+        None => {
+            let (upstream, path) = proxy::found(node, &target.parse().ok()?)?;
+            (APT, upstream, path)
+        }
+    };
+    let (path, seal) = ((front.path)(&path).ok()?, Seal::new(node.site_secret("links to files")));
+    let asked = Asked { upstream: &upstream, path: &path, accept: None, base: "", seal: &seal };
+    match (front.route)(&asked).ok()? {
+        Routed::Object(artifact) if artifact.wanted.expected_s.is_none() => {
+            Some(node.object(artifact.wanted, artifact.front))
+        }
+        _ => None,
+    }
+}
+
 /// What the client accepts, which it may say in several lines.
 fn accepted(headers: &HeaderMap) -> Option<String> {
     let lines: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|it| it.to_str().ok()).collect();

@@ -37,7 +37,10 @@ async fn answer(node: Node, request: Parts) -> Result<Response, HttpError> {
     hand_out(node, APT, upstream, path, base, &request).await
 }
 
-fn found(node: &Node, uri: &Uri) -> Option<(std::sync::Arc<crate::origin::upstream::Upstream>, String)> {
+pub(super) fn found(
+    node: &Node,
+    uri: &Uri,
+) -> Option<(std::sync::Arc<crate::origin::upstream::Upstream>, String)> {
     let path = uri.path_and_query()?.as_str();
     let host = uri.host().filter(|_| uri.scheme_str() == Some("http"))?;
     let (upstream, path) = pkg::apt::proxied(node.upstreams(), host, uri.port_u16(), path)?;
