@@ -188,3 +188,36 @@ fn liars_and_tricksters_get_nothing_kept() {
     assert!(answer.body.len() < 600_000, "{} bytes", answer.body.len());
     assert!(answer.body.windows(2).all(|pair| pair[0] == pair[1]), "a mixture");
 }
+
+#[test]
+fn what_a_client_asks_for_next_is_brought_while_it_waits() {
+    let stage = Stage::new("1gbit");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (arrived, refused) = (asked.clone(), Arc::new(AtomicUsize::new(0)));
+    let late = refused.clone();
+    let (upstream, _) = hostile(move |request, _, stream| {
+        // No answer before the last of the four has come: who asks for one after the other gets none.
+        arrived.fetch_add(1, Ordering::SeqCst);
+        let mut patience = 200;
+        while arrived.load(Ordering::SeqCst) < 4 && patience > 0 {
+            std::thread::sleep(Duration::from_millis(50));
+            patience -= 1;
+        }
+        late.fetch_add(usize::from(patience == 0), Ordering::SeqCst);
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        head(stream, "200 OK", path.len(), "");
+        stream.write_all(path.as_bytes()).ok();
+    });
+    let agent = stage.agent("0", &["--upstream", &format!("lab apt http://{upstream}/")]);
+    let mut stream = TcpStream::connect(agent.gateway).expect("the agent");
+    let paths = ["a", "b", "c", "d"].map(|name| format!("/pool/{name}.deb"));
+    let last = |n: usize| if n == 3 { "Connection: close\r\n" } else { "" };
+    for (n, path) in paths.iter().enumerate() {
+        write!(stream, "GET /apt/lab{path} HTTP/1.1\r\nHost: test\r\n{}\r\n", last(n)).expect("sent");
+    }
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("answers");
+    let places: Vec<_> = paths.iter().map(|path| answers.find(path.as_str())).collect();
+    assert!(places.is_sorted() && places.iter().all(Option::is_some), "in their order: {answers}");
+    assert_eq!((asked.load(Ordering::SeqCst), refused.load(Ordering::SeqCst)), (4, 0));
+}
