@@ -220,6 +220,36 @@ fn an_image_crosses_once_and_outlives_its_registry() {
 }
 
 #[test]
+fn skopeo_goes_by_what_setup_wrote() {
+    if is_missing("skopeo_goes_by_what_setup_wrote", &PROGRAMS) {
+        return;
+    }
+    let stage = Stage::new("1gbit");
+    let dir = stage.dir.path();
+    let layers = [noise("layer", 90_000)];
+    let manifest = image(&dir.join("layout"), &layers);
+    let registry = Registry::start(dir, Value::Null);
+    push(&dir.join("layout"), &format!("{}/team/app:v1", registry.address), &[]);
+    let spec = format!("corp oci http://{} as=hub.example", registry.address);
+    let agents = site(&stage, 1, &["--upstream", &spec]);
+    let (root, gateway) = (stage.path("root"), agents[0].gateway.to_string());
+    let said = support::succeed(&["setup", "podman", "--root", &root, "--gateway", &gateway, "--json"]);
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    let config = said["changes"][0]["path"].as_str().expect("a path");
+    let into = dir.join("pulled");
+    std::fs::create_dir_all(&into).expect("a folder");
+    let pulled = Command::new("skopeo")
+        .args(["--insecure-policy", "--tmpdir", "/tmp", "--registries-conf", config])
+        .args(["copy", "--preserve-digests"])
+        .args(["docker://hub.example/team/app:v1", &format!("dir:{}", into.display())])
+        .output()
+        .expect("skopeo runs");
+    assert!(pulled.status.success(), "{}", String::from_utf8_lossy(&pulled.stderr));
+    assert_pulled(&into, &manifest, &layers);
+    wait_for("the books", || wan(&agents) > 90_000);
+}
+
+#[test]
 fn a_tag_moves_and_lists_come_in_parts() {
     if is_missing("a_tag_moves_and_lists_come_in_parts", &PROGRAMS) {
         return;
