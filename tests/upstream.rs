@@ -221,3 +221,37 @@ fn what_a_client_asks_for_next_is_brought_while_it_waits() {
     assert!(places.is_sorted() && places.iter().all(Option::is_some), "in their order: {answers}");
     assert_eq!((asked.load(Ordering::SeqCst), refused.load(Ordering::SeqCst)), (4, 0));
 }
+
+#[test]
+fn texts_cross_the_wan_compressed_and_files_as_they_are() {
+    let stage = Stage::new("1gbit");
+    let text = b"an index names the same things again and again\n".repeat(9000);
+    let sent = text.clone();
+    let (upstream, count) = hostile(move |request, n, stream| {
+        let asked = request.to_ascii_lowercase();
+        if !asked.contains("accept-encoding: gzip") {
+            head(stream, "200 OK", sent.len(), "");
+            stream.write_all(&sent).ok();
+            return;
+        }
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packer.write_all(&sent).expect("memory");
+        let packed = packer.finish().expect("memory");
+        let more = "Content-Encoding: gzip\r\nETag: W/\"1\"\r\nCache-Control: max-age=60\r\n";
+        head(stream, "200 OK", packed.len(), more);
+        // The first answer breaks off, and whoever asks again is given all of it.
+        let end = if n == 0 { packed.len() / 2 } else { packed.len() };
+        stream.write_all(&packed[..end]).ok();
+    });
+    let agents = site(&stage, 2, upstream);
+    for agent in &agents {
+        let answer = agent.get("/http/files/index.html");
+        assert!(answer.status == 200 && answer.body == text, "{}: {}", answer.status, answer.head);
+        assert!(!answer.head.contains("content-encoding"), "{}", answer.head);
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+    let spec = format!("lab apt http://{upstream}/");
+    let other = stage.agent("other", &["--upstream", &spec]);
+    let answer = other.get("/apt/lab/pool/a.deb");
+    assert!(answer.status == 200 && answer.body == text, "{}: {}", answer.status, answer.head);
+}

@@ -43,6 +43,8 @@ pub(super) struct Pull<'a> {
     record: Record,
     hasher: Option<digest::Context>,
     buffer: BytesMut,
+    /// What has come so far came compressed.
+    packed: bool,
 }
 
 /// What makes the hash that a digest names.
@@ -60,7 +62,7 @@ impl<'a> Pull<'a> {
         let client = node.inner.upstreams.clients[&wanted.upstream].clone();
         let hasher = wanted.digest.as_ref().map(hasher);
         let record = Record { digest: wanted.digest, ..Record::default() };
-        Self { node, wanted, live, client, record, hasher, buffer: BytesMut::new() }
+        Self { node, wanted, live, client, record, hasher, buffer: BytesMut::new(), packed: false }
     }
 
     /// # Errors
@@ -152,7 +154,8 @@ impl<'a> Pull<'a> {
         let validator = |record: &Record, name: &str| record.header(name).map(str::to_owned);
         let came = self.record.came() + self.buffer.len() as u64;
         let strong = validator(&self.record, "etag").filter(|etag| !etag.starts_with("W/"));
-        let resume = strong.or_else(|| validator(&self.record, "last-modified")).filter(|_| came > 0);
+        let resume =
+            strong.or_else(|| validator(&self.record, "last-modified")).filter(|_| came > 0 && !self.packed);
         let conditional = held.filter(|_| came == 0);
         let fetch = Fetch {
             path: self.wanted.path.clone(),
@@ -162,6 +165,7 @@ impl<'a> Pull<'a> {
             no_older_s: self.wanted.no_older_s.filter(|_| self.wanted.digest.is_none()),
             resume: resume.map(|validator| (came, validator)),
             head: false,
+            text: self.wanted.digest.is_none() && self.wanted.expected_s.is_some(),
         };
         let limit = if conditional.is_some() { HELD_WAITS } else { Duration::MAX };
         let late = |_| self.unreachable(&format!("no answer within {} s", HELD_WAITS.as_secs()));
@@ -179,6 +183,7 @@ impl<'a> Pull<'a> {
             };
             return self.checked(held, answer).await;
         }
+        self.packed = answer.is_packed();
         let skip = if answer.start == came { 0 } else { self.skip(came, &answer)? };
         if came == 0 {
             self.record.headers = std::mem::take(&mut answer.headers);

@@ -12,6 +12,7 @@ use url::Url;
 use super::super::meter::{Meter, Sink};
 use super::super::transport::MeteredHttp;
 use super::super::with_causes;
+use super::gunzip::Gunzip;
 use super::redirect;
 use super::token::Tokens;
 use super::{Credentials, Upstream, UpstreamError};
@@ -57,6 +58,8 @@ pub struct Fetch {
     pub resume: Option<(u64, String)>,
     /// Only what is said of it, and nothing of its content.
     pub head: bool,
+    /// A text, which may come compressed and is unpacked on the way.
+    pub text: bool,
 }
 
 /// What an upstream answers.
@@ -73,7 +76,10 @@ pub struct Answer {
     /// Seconds that it has been in caches already.
     pub age_s: u64,
     upstream: String,
+    path: String,
     body: HttpResponseBody,
+    /// It comes compressed.
+    gunzip: Option<Gunzip>,
 }
 
 /// The way to one upstream: a pool of connections, metered.
@@ -192,8 +198,9 @@ impl Client {
         let headers = request.headers_mut();
         insert(headers, header::USER_AGENT, concat!("branchline/", env!("CARGO_PKG_VERSION")));
         insert(headers, header::ACCEPT, fetch.accept.as_deref().unwrap_or("*/*"));
-        // What is hashed and cut is the file itself.
-        insert(headers, header::ACCEPT_ENCODING, "identity");
+        // What is hashed and cut is the file itself. A part of a compressed text is not a part of the text.
+        let packed = fetch.text && fetch.resume.is_none();
+        insert(headers, header::ACCEPT_ENCODING, if packed { "gzip" } else { "identity" });
         if let Some(etag) = &fetch.known_etag {
             insert(headers, header::IF_NONE_MATCH, etag);
         }
@@ -243,18 +250,59 @@ impl Client {
             }
             _ => (0, number(header::CONTENT_LENGTH)),
         };
-        let (headers, age_s) = (told(response.headers()), number(header::AGE).unwrap_or(0));
+        let packed = text(header::CONTENT_ENCODING).is_some_and(|it| matches!(it, "gzip" | "x-gzip"));
+        let gunzip = (fetch.text && packed && start == 0).then(Gunzip::new);
+        let (mut headers, age_s) = (told(response.headers()), number(header::AGE).unwrap_or(0));
+        let size = size.filter(|_| gunzip.is_none());
+        if gunzip.is_some() {
+            headers.retain(|(name, _)| name != "content-encoding");
+        }
         let body = response.into_body();
-        Ok(Answer { status: status.as_u16(), headers, size, start, age_s, upstream, body })
+        Ok(Answer { status: status.as_u16(), headers, size, start, age_s, upstream, path, body, gunzip })
     }
 }
 
 impl Answer {
+    /// Whether it comes compressed, so that no part of it can be asked for.
+    pub fn is_packed(&self) -> bool {
+        self.gunzip.is_some()
+    }
+
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// [`UpstreamError::Unreachable`] if it breaks off.
+    /// [`UpstreamError::Unreachable`] if it breaks off, [`UpstreamError::Wrong`] if it cannot be unpacked.
     pub async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        loop {
+            if let Some(ready) = self.unpacked(Gunzip::next)? {
+                return Ok(Some(ready));
+            }
+            match (self.frame().await?, &mut self.gunzip) {
+                (Some(data), Some(gunzip)) => gunzip.feed(data),
+                (None, Some(_)) => {
+                    let rest = self.unpacked(Gunzip::end)?;
+                    self.gunzip = None;
+                    return Ok(rest);
+                }
+                (plain, None) => return Ok(plain),
+            }
+        }
+    }
+
+    fn unpacked(
+        &mut self,
+        step: impl Fn(&mut Gunzip) -> Result<Option<Bytes>, String>,
+    ) -> Result<Option<Bytes>, UpstreamError> {
+        let Some(gunzip) = &mut self.gunzip else { return Ok(None) };
+        step(gunzip).map_err(|why| UpstreamError::Wrong {
+            upstream: self.upstream.clone(),
+            path: self.path.clone(),
+            why: format!("it says that it is gzip, and cannot be unpacked: {why}"),
+        })
+    }
+
+    /// What comes over the wire next.
+    async fn frame(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         loop {
             let broken = |why: String| UpstreamError::Unreachable { upstream: self.upstream.clone(), why };
             let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;

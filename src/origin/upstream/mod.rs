@@ -3,6 +3,7 @@
 
 mod credentials;
 mod fetch;
+mod gunzip;
 mod redirect;
 mod spec;
 mod token;
