@@ -55,6 +55,8 @@ fn a_file_crosses_once_for_all_and_outlives_its_server() {
         let savings = agent.api("savings");
         assert_balanced(&savings);
         assert_eq!(savings["totals"]["delivered"], 9_000_000);
+        let (wire, content) = (&savings["totals"]["wan_wire"], &savings["totals"]["wan_chunks"]);
+        assert!(wire.as_u64() >= content.as_u64() && *content == savings["totals"]["wan"], "{savings}");
         assert_eq!(savings["totals"]["local"], 0, "{}", savings["totals"]);
     }
     // What is asked for again is not even checked, as long as it is fresh.

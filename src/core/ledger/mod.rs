@@ -148,7 +148,8 @@ impl Ledger {
         }
     }
 
-    /// Of the bytes that were read from WAN connections, so many were a chunk.
+    /// Of the bytes that were read from WAN connections, so many were a chunk, or an upstream's content as
+    /// it came.
     pub fn chunk(&mut self, key: &RowKey, stored: u64) {
         self.row(key).totals.wan_chunks += stored;
     }

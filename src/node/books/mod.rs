@@ -121,7 +121,7 @@ impl Books {
         }
     }
 
-    /// Of them, so many were a chunk as the origin stores it.
+    /// Of them, so many were a chunk as the origin stores it, or content as an upstream sent it.
     pub(super) fn chunk(&self, label: &str, stored: u64) {
         self.state().ledger.chunk(&row_key(label, Front::None), stored);
     }

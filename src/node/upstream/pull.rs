@@ -245,12 +245,15 @@ impl<'a> Pull<'a> {
 
     async fn read(&mut self, mut answer: Answer, mut skip: u64) -> Result<(), ObjectError> {
         let pulling = self.node.inner.allowance.begin(Urgency::Foreground);
+        let (label, mut known) = (label(&self.wanted.upstream), 0);
         while let Some(mut piece) = answer.next().await? {
-            pulling.throttle().pass(piece.len() as u64).await;
+            let crossed = answer.came() - std::mem::replace(&mut known, answer.came());
+            pulling.throttle().pass(crossed).await;
+            self.node.inner.books.chunk(&label, crossed);
             let again = skip.min(piece.len() as u64);
             if again > 0 {
                 skip -= again;
-                self.node.inner.books.duplicate(&label(&self.wanted.upstream), WanReason::Takeover, again);
+                self.node.inner.books.duplicate(&label, WanReason::Takeover, again);
                 piece = piece.slice(again as usize..);
             }
             if let Some(hasher) = &mut self.hasher {

@@ -78,6 +78,7 @@ pub struct Answer {
     upstream: String,
     path: String,
     body: HttpResponseBody,
+    came: u64,
     /// It comes compressed.
     gunzip: Option<Gunzip>,
 }
@@ -258,11 +259,27 @@ impl Client {
             headers.retain(|(name, _)| name != "content-encoding");
         }
         let body = response.into_body();
-        Ok(Answer { status: status.as_u16(), headers, size, start, age_s, upstream, path, body, gunzip })
+        Ok(Answer {
+            status: status.as_u16(),
+            headers,
+            size,
+            start,
+            age_s,
+            upstream,
+            path,
+            body,
+            came: 0,
+            gunzip,
+        })
     }
 }
 
 impl Answer {
+    /// Bytes of the body that have come so far, as they come.
+    pub fn came(&self) -> u64 {
+        self.came
+    }
+
     /// Whether it comes compressed, so that no part of it can be asked for.
     pub fn is_packed(&self) -> bool {
         self.gunzip.is_some()
@@ -311,7 +328,10 @@ impl Answer {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(broken(with_causes(&error))),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                    Ok(data) if !data.is_empty() => {
+                        self.came += data.len() as u64;
+                        return Ok(Some(data));
+                    }
                     _ => {}
                 },
             }
