@@ -297,16 +297,12 @@ fn an_archive_that_lies_leaves_nothing_behind() {
     let agents = site(&stage, 2, &format!("lab apt http://{}", nginx.address));
     let path = format!("/apt/lab/x/by-hash/SHA256/{hash}");
     for agent in &agents {
-        let answer = agent.get(&path);
-        // Its beginning may have been handed out before the end was known to be wrong; then it breaks off.
-        assert!(
-            answer.status == 502 || answer.body.len() < 700_000,
-            "{} {}",
-            answer.status,
-            answer.body.len()
-        );
+        // Its beginning may have been handed out before the end was known to be wrong; then it breaks off,
+        // at times before the first byte.
+        let answer = request(agent.gateway, &path, "");
+        let (status, length) = answer.map_or((0, 0), |answer| (answer.status, answer.body.len()));
+        assert!(status == 502 || length < 700_000, "{status} {length}");
     }
-    wait_for("both to have asked", || agents[0].get(&path).body.len() < 700_000);
     assert_eq!(agents[0].get("/apt/lab/x/by-hash/SHA256/zz").status, 404);
     assert_eq!(agents[0].get("/apt/lab/pool/none_1_all.deb").status, 404);
     // A wrong file in a pool is cured by asking for it anew, as with `-o Acquire::http::No-Cache=true`.

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::node::upstream::Object;
@@ -24,6 +25,8 @@ pub struct Ahead<S> {
     stream: S,
     hint: Option<Hint>,
     heads: Heads,
+    /// What was read before the server wanted it.
+    early: BytesMut,
     /// As long as they are kept, they are wanted.
     objects: VecDeque<Object>,
 }
@@ -31,7 +34,7 @@ pub struct Ahead<S> {
 impl<S> Ahead<S> {
     /// Without a hint it is the stream, and nothing else.
     pub fn new(stream: S, hint: Option<Hint>) -> Self {
-        Self { stream, hint, heads: Heads::default(), objects: VecDeque::new() }
+        Self { stream, hint, heads: Heads::default(), early: BytesMut::new(), objects: VecDeque::new() }
     }
 
     fn look_at(&mut self, bytes: &[u8]) {
@@ -49,12 +52,39 @@ impl<S> Ahead<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Ahead<S> {
+    /// Reads what has come though nobody wants it yet: the server reads on when it has answered.
+    fn read_early(&mut self, context: &mut Context<'_>) {
+        while self.hint.is_some() && self.early.len() < LONGEST {
+            let mut space = [0; 2048];
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.early.extend_from_slice(buffer.filled());
+                    self.look_at(buffer.filled());
+                }
+                // The end, or a failure, is for the server, which is to look for itself.
+                Poll::Ready(_) => {
+                    self.hint = None;
+                    context.waker().wake_by_ref();
+                }
+            }
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Ahead<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
+        if !self.early.is_empty() {
+            let most = self.early.len().min(buffer.remaining());
+            buffer.put_slice(&self.early.split_to(most));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.look_at(&buffer.filled()[before..]);
@@ -62,7 +92,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Ahead<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -84,6 +114,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        // The server comes by here whenever it waits for what it is to answer.
+        self.read_early(context);
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -169,6 +201,33 @@ mod tests {
             assert_eq!(found(&[head.as_bytes(), b"GET /b HTTP/1.1\r\n\r\n"]), (Vec::new(), false), "{head}");
         }
         assert!(!found(&[&[b'a'; LONGEST + 1]]).1, "no end in sight");
+    }
+
+    #[tokio::test]
+    async fn what_is_read_early_is_not_lost() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let told = seen.clone();
+        let hint: Hint = Arc::new(move |target| {
+            told.lock().expect("no panic").push(target.to_owned());
+            None
+        });
+        let (mut client, server) = tokio::io::duplex(64 << 10);
+        let mut server = Ahead::new(server, Some(hint));
+        let sent = b"GET /1 HTTP/1.1\r\n\r\n".repeat(900);
+        client.write_all(&sent).await.expect("room");
+        server.flush().await.expect("open");
+        assert!((1..900).contains(&seen.lock().expect("no panic").len()), "some, and no more than has room");
+        client.write_all(b"PUT /").await.expect("room");
+        client.shutdown().await.expect("open");
+        let mut read = Vec::new();
+        let mut piece = [0; 100];
+        while let Ok(length @ 1..) = server.read(&mut piece).await {
+            read.extend_from_slice(&piece[..length]);
+            server.flush().await.expect("open");
+        }
+        assert!(read == [&sent[..], b"PUT /"].concat(), "{} bytes of {}", read.len(), sent.len());
+        assert_eq!(seen.lock().expect("no panic").len(), 900);
     }
 
     proptest! {
