@@ -121,8 +121,8 @@ pub(super) struct Written {
     #[arg(long, env = "BRANCHLINE_FOLLOW", value_name = "NAME@CHANNEL", value_delimiter = ',')]
     #[serde(default)]
     follow: Vec<Selector>,
-    /// A foreign repository to pull through, such as 'debian apt https://mirror.example/debian'; may be
-    /// given often
+    /// A foreign repository to pull through, such as 'debian apt https://mirror.example/debian': its name, its
+    /// kind (apt, pypi, npm, cargo, oci, http), its address, mirrors, options; may be given often
     #[arg(long = "upstream", env = "BRANCHLINE_UPSTREAM", value_name = "SPEC", value_delimiter = ';')]
     #[serde(default)]
     upstream: Vec<Upstream>,
