@@ -3,8 +3,13 @@
 
 use std::error::Error;
 
-const FILES: [&str; 4] =
-    ["proto/bundle.proto", "proto/manifest.proto", "proto/remote_write.proto", "proto/wire.proto"];
+const FILES: [&str; 5] = [
+    "proto/bundle.proto",
+    "proto/manifest.proto",
+    "proto/recipe.proto",
+    "proto/remote_write.proto",
+    "proto/wire.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -2,9 +2,11 @@
 //! neighbours.
 //!
 //! # The layers
-//! Imports go down only, which `tests/layers.rs` holds: `core <- store, net, origin <- node <- front`.
+//! Imports go down only, which `tests/layers.rs` holds: `core <- recipe`,
+//! `core <- store, net`, `recipe <- origin`, and `store, net, origin <- node <- front`.
 //!
 //! - [`core`]: what is decided, without doing any of it. Pure: time is an argument.
+//! - [`recipe`]: looks inside packages, and puts them together again.
 //! - [`store`]: blob files, and the index over them.
 //! - [`net`]: the members of the site, and the wire between them.
 //! - [`origin`]: the metered way over the WAN, the signed catalog, publishing.
@@ -26,4 +28,5 @@ pub mod front;
 pub mod net;
 pub mod node;
 pub mod origin;
+pub mod recipe;
 pub mod store;

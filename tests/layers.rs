@@ -1,16 +1,17 @@
-//! Imports go down only: `core <- store, net, origin <- node <- front`, and the core stays pure.
+//! Imports go down only: `core <- recipe, store, net, origin <- node <- front`, and the core stays pure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer, and those that it may import.
-const LAYERS: [(&str, &[&str]); 6] = [
+const LAYERS: [(&str, &[&str]); 7] = [
     ("core", &["core"]),
+    ("recipe", &["core", "recipe"]),
     ("store", &["core", "store"]),
     ("net", &["core", "net"]),
-    ("origin", &["core", "origin"]),
-    ("node", &["core", "store", "net", "origin", "node"]),
-    ("front", &["core", "store", "net", "origin", "node", "front"]),
+    ("origin", &["core", "recipe", "origin"]),
+    ("node", &["core", "recipe", "store", "net", "origin", "node"]),
+    ("front", &["core", "recipe", "store", "net", "origin", "node", "front"]),
 ];
 
 /// What would make the core see the world: time is an argument there, and so is every fact.

@@ -119,6 +119,10 @@ hash_name! {
     /// A pack, named by the BLAKE3 hash of its bytes.
     PackId, "pack id"
 }
+hash_name! {
+    /// A recipe's object, or the offer of several, named by the BLAKE3 hash of its bytes.
+    RecipeId, "recipe id"
+}
 
 pub(crate) use hash_name;
 

@@ -24,6 +24,7 @@ pub mod pack;
 pub mod quota;
 pub mod rank;
 pub mod recheck;
+pub mod recipe;
 pub mod swarm;
 pub mod upstream;
 pub mod window;

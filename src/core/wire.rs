@@ -17,6 +17,11 @@ pub mod message {
     include!(concat!(env!("OUT_DIR"), "/branchline.wire.rs"));
 }
 
+/// How blobs are rebuilt.
+pub mod recipe {
+    include!(concat!(env!("OUT_DIR"), "/branchline.recipe.rs"));
+}
+
 /// What a monitoring system is sent.
 pub mod remote_write {
     include!(concat!(env!("OUT_DIR"), "/branchline.remote_write.rs"));

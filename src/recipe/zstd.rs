@@ -1,0 +1,126 @@
+//! zstd: unpacked, and compressed again as its own library does.
+
+use std::io::{self, Write};
+
+use zstd::stream::write::Encoder;
+use zstd::zstd_safe;
+
+use super::RecipeError;
+use super::span::{Compare, Span};
+
+/// Windows of more than so many bits are not opened.
+const WINDOW: u32 = 27;
+/// Levels, the likeliest first.
+const LEVELS: [i32; 22] = [3, 19, 1, 9, 6, 22, 18, 15, 12, 10, 8, 7, 5, 4, 2, 11, 13, 14, 16, 17, 20, 21];
+/// Content that is compressed to see whether a level may be the one.
+const TRIAL: usize = 512 << 10;
+
+/// How a frame was compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Zstd {
+    level: i32,
+    checksum: bool,
+    /// The frame says how long its content is: this long, plus one; 0: it does not say.
+    length: u64,
+}
+
+impl Zstd {
+    pub(super) fn numbers(&self) -> [u64; 3] {
+        [self.level as u64, self.checksum.into(), self.length]
+    }
+
+    /// # Errors
+    /// [`RecipeError::Malformed`] if there is no such level.
+    pub(super) fn of([level, checksum, length]: [u64; 3]) -> Result<Self, RecipeError> {
+        if level == 0 || level > 22 || checksum > 1 {
+            return Err(RecipeError::Malformed("zstd with settings that are not known"));
+        }
+        Ok(Self { level: level as i32, checksum: checksum == 1, length })
+    }
+}
+
+/// Unpacks a frame that is all of this; false if it is damaged, or not only that.
+///
+/// # Errors
+/// [`RecipeError::Io`] of what it is written to.
+pub(super) fn unpack(span: &Span, out: &mut dyn Write) -> Result<bool, RecipeError> {
+    let mut decoder = zstd::Decoder::with_buffer(span.reader())?.single_frame();
+    decoder.window_log_max(WINDOW)?;
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match io::Read::read(&mut decoder, &mut buffer) {
+            Ok(0) => break,
+            Ok(read) => out.write_all(&buffer[..read])?,
+            Err(_) => return Ok(false),
+        }
+    }
+    let mut rest = decoder.finish();
+    Ok(io::BufRead::fill_buf(&mut rest)?.is_empty())
+}
+
+/// How a frame can be compressed again from its contents, proved; or why not.
+///
+/// # Errors
+/// [`RecipeError::Io`].
+pub(super) fn learn(span: &Span, contents: &Span) -> Result<Result<Zstd, String>, RecipeError> {
+    let head = span.bytes(0, 18)?;
+    let Some(&flags) = head.get(4) else { return Ok(Err("it is cut off".into())) };
+    let says_length = zstd_safe::get_frame_content_size(&head).ok().flatten().is_some();
+    let length = if says_length { contents.len() + 1 } else { 0 };
+    let packed = span.bytes(0, TRIAL)?;
+    let sample = contents.bytes(0, TRIAL)?;
+    for level in LEVELS {
+        let zstd = Zstd { level, checksum: flags & 4 != 0, length };
+        if !begins_alike(&zstd, &sample, contents.len(), &packed)? {
+            continue;
+        }
+        let mut compare = Compare::with(span);
+        let mut again = Again::new(&zstd, &mut compare)?;
+        let same = io::copy(&mut contents.reader(), &mut again).is_ok() && again.finish().is_ok();
+        if same && compare.is_all() {
+            return Ok(Ok(zstd));
+        }
+    }
+    Ok(Err("no level of this version of zstd writes it like this".into()))
+}
+
+fn begins_alike(zstd: &Zstd, sample: &[u8], length: u64, packed: &[u8]) -> Result<bool, RecipeError> {
+    if sample.len() as u64 == length {
+        return Ok(true); // the whole is compared anyway
+    }
+    let mut output = Vec::new();
+    let mut again = Again::new(zstd, &mut output)?;
+    again.write_all(sample)?;
+    drop(again);
+    Ok(packed.starts_with(&output[..output.len().min(packed.len())]))
+}
+
+/// Compresses what is written to it.
+pub(super) struct Again<'a>(Encoder<'static, &'a mut dyn Write>);
+
+impl<'a> Again<'a> {
+    pub(super) fn new(zstd: &Zstd, out: &'a mut dyn Write) -> Result<Self, RecipeError> {
+        let mut encoder = Encoder::new(out, zstd.level)?;
+        encoder.include_checksum(zstd.checksum)?;
+        encoder.include_contentsize(zstd.length > 0)?;
+        if let Some(length) = zstd.length.checked_sub(1) {
+            encoder.set_pledged_src_size(Some(length))?;
+        }
+        Ok(Self(encoder))
+    }
+
+    pub(super) fn finish(self) -> Result<(), RecipeError> {
+        self.0.finish()?;
+        Ok(())
+    }
+}
+
+impl Write for Again<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
