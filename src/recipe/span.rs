@@ -132,7 +132,7 @@ impl Compare {
     }
 
     /// Whether nothing more was expected.
-    pub(super) fn is_all(mut self) -> bool {
+    pub(super) fn at_end(mut self) -> bool {
         self.expected.read(&mut [0]).is_ok_and(|more| more == 0)
     }
 }

@@ -77,7 +77,7 @@ pub(super) fn learn(span: &Span, contents: &Span) -> Result<Result<Zstd, String>
         let mut compare = Compare::with(span);
         let mut again = Again::new(&zstd, &mut compare)?;
         let same = io::copy(&mut contents.reader(), &mut again).is_ok() && again.finish().is_ok();
-        if same && compare.is_all() {
+        if same && compare.at_end() {
             return Ok(Ok(zstd));
         }
     }

@@ -200,7 +200,7 @@ mod tests {
             size: 77,
             plan: Bytes::from_static(b"plan"),
             against: Some(reference),
-            blocks: vec![block(50, &[0..10, 800..900]), block(20, &[]), block(30, &[5..6])],
+            blocks: vec![block(50, &[0..10, 800..900]), block(20, &[]), block(30, &[5..6, 7..8])],
         }
     }
 

@@ -142,7 +142,7 @@ mod tests {
         let cuts = pair(&new, &old);
         assert_eq!(cuts.len(), 1);
         assert_eq!(cuts[0].range, 0..506_034);
-        assert_eq!(cuts[0].from, [100_512 - 2048..605_512], "both, and the headers between");
+        assert_eq!(cuts[0].from, vec![100_512 - 2048..605_512; 1], "both, and the headers between");
     }
 
     #[test]

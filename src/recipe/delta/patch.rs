@@ -126,7 +126,7 @@ mod tests {
 
         #[test]
         fn an_altered_patch_is_refused_or_gives_so_many_bytes(at in 0usize..500, flip in 1u8..=255, cut in 0usize..3) {
-            let old: Vec<u8> = (0..2000u32).map(|n| (n * n >> 3) as u8).collect();
+            let old: Vec<u8> = (0..2000u32).map(|n| ((n * n) >> 3) as u8).collect();
             let mut new = old.clone();
             new.rotate_left(700);
             new[100] ^= 1;
