@@ -2,8 +2,8 @@
 //! neighbours.
 //!
 //! # The layers
-//! Imports go down only, which `tests/layers.rs` holds: `core <- recipe`,
-//! `core <- store, net`, `recipe <- origin`, and `store, net, origin <- node <- front`.
+//! Imports go down only, which `tests/layers.rs` holds: `core <- recipe, store, net <- node <- front`, with
+//! `origin` above `recipe` and below `node`.
 //!
 //! - [`core`]: what is decided, without doing any of it. Pure: time is an argument.
 //! - [`recipe`]: looks inside packages, and puts them together again.

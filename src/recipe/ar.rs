@@ -1,7 +1,6 @@
 //! ar, and so Debian packages: where the members lie.
 
-use std::io;
-
+use super::RecipeError;
 use super::open::Item;
 use super::span::Span;
 
@@ -13,7 +12,10 @@ pub(super) fn is(head: &[u8]) -> bool {
 }
 
 /// The members, in order; what follows the last that makes sense belongs to none.
-pub(super) fn items(span: &Span) -> io::Result<Vec<Item>> {
+///
+/// # Errors
+/// [`RecipeError::TooMany`], [`RecipeError::Io`].
+pub(super) fn items(span: &Span, most: usize) -> Result<Vec<Item>, RecipeError> {
     let (mut items, mut at) = (Vec::new(), MAGIC.len() as u64);
     loop {
         let header = span.bytes(at, HEADER as usize)?;
@@ -22,11 +24,14 @@ pub(super) fn items(span: &Span) -> io::Result<Vec<Item>> {
             return Ok(items);
         };
         let start = at + HEADER;
-        if length > span.len() - start {
+        if length > span.len().saturating_sub(start) {
             return Ok(items);
         }
         let name = String::from_utf8_lossy(&header[..16]).trim_end_matches([' ', '/']).to_owned();
         items.push(Item { start, length, name, deflated: false });
+        if items.len() > most {
+            return Err(RecipeError::TooMany(most));
+        }
         at = start + length + length % 2;
     }
 }

@@ -10,6 +10,9 @@ use super::{Limits, RecipeError, ar, deflate, gzip, tar, xz, zip, zstd};
 
 /// What is shorter is not looked into.
 const SHORTEST: u64 = 64;
+/// Contents may be so many times as long as the file, and some more: what unpacks to more is a bomb.
+const EXPANDS: u64 = 300;
+const AND_MORE: u64 = 64 << 20;
 /// Between the names of an archive and of what is in it.
 const WITHIN: char = '!';
 
@@ -72,6 +75,8 @@ pub fn open(
 ) -> Result<Opened, RecipeError> {
     let opened =
         Opened { plan: Plan::default(), members: Vec::new(), left: Vec::new(), length: 0, hash: [0; 32] };
+    let most = file.len().saturating_mul(EXPANDS).saturating_add(AND_MORE);
+    let limits = &Limits { contents: limits.contents.min(most), ..*limits };
     let mut walk = Walk { how, limits, folder, out, hasher: blake3::Hasher::new(), opened };
     let mut parts = Vec::new();
     walk.any(file, "", 0, &mut parts)?;
@@ -128,7 +133,7 @@ impl Walk<'_> {
         let room = self.limits.members.saturating_sub(self.opened.members.len() / 2);
         match () {
             () if zip::is(&head) => self.archive(span, zip::items(span, room)?, path, depth, parts),
-            () if ar::is(&head) => self.archive(span, ar::items(span)?, path, depth, parts),
+            () if ar::is(&head) => self.archive(span, ar::items(span, room)?, path, depth, parts),
             () if tar::is(&head) => self.archive(span, tar::items(span, room)?, path, depth, parts),
             () if gzip::is(&head) => self.gzip(span, path, depth, parts),
             () if head.starts_with(b"\xfd7zXZ\0") => self.coded(span, path, depth, parts, Kind::Xz),

@@ -8,6 +8,8 @@ use super::zstd::Zstd;
 
 /// The longest plan that is read, in bytes.
 pub const MAX_PLAN: usize = 64 << 20;
+/// Of it, all but the corrections: what is read takes some thirty times as much memory.
+const MAX_SHAPE: usize = 8 << 20;
 /// The deepest nesting that is followed.
 const MAX_DEPTH: u32 = 8;
 /// The most of a deflate stream that is compressed at a time, in bytes of content.
@@ -77,7 +79,7 @@ impl Plan {
                     Part::Zstd(_, inside) => (2, inside),
                 };
                 // What is packed twice is more work, and longer than its contents.
-                sums[which] += contents(inside);
+                sums[which] = sums[which].saturating_add(contents(inside));
                 add(inside, sums);
             }
         }
@@ -112,6 +114,9 @@ impl Plan {
         }
         let mut shape = Read(encoded);
         let length = usize::try_from(shape.number()?).map_err(|_| TOO_SHORT)?;
+        if length > MAX_SHAPE {
+            return Err(RecipeError::Malformed("it has too many parts"));
+        }
         let corrections = shape.0.split_at_checked(length).ok_or(TOO_SHORT)?;
         shape.0 = corrections.0;
         let mut corrections = Read(corrections.1);

@@ -30,7 +30,7 @@ fn checks(header: &[u8]) -> bool {
 fn number(field: &[u8]) -> Option<u64> {
     if field[0] & 0x80 != 0 {
         let (high, low) = field.split_at(field.len() - 8);
-        let none = high[0] == 0x80 && high[1..].iter().all(|&byte| byte == 0);
+        let none = matches!(high.split_first(), Some((0x80, rest)) if rest.iter().all(|&byte| byte == 0));
         return none.then(|| low.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)));
     }
     let text = std::str::from_utf8(field).ok()?;

@@ -176,6 +176,24 @@ fn what_is_no_archive_is_its_own_contents() {
 }
 
 #[test]
+fn headers_that_lie_are_no_archives() {
+    let (_dir, path) = folder();
+    let mut tar = vec![0; 2048];
+    tar[257..262].copy_from_slice(b"ustar");
+    tar[148] = 0x80; // the sum as a binary number
+    let mut ar = b"!<arch>\n".to_vec();
+    ar.extend(format!("{:<48}{:<10}`\n", "member", "999999999").bytes());
+    ar.extend([0; 64]);
+    let mut plan = vec![0; 9 << 20];
+    plan[..4].copy_from_slice(&[0x80, 0x80, 0xb0, 0x04]); // a shape of 9 MB
+    for (name, bytes) in [("lie.tar", tar), ("lie.ar", ar)] {
+        fs::write(path.join(name), &bytes).expect("room");
+        assert!(there_and_back(&path.join(name)).contents == bytes);
+    }
+    assert!(Plan::decode(&plan).is_err());
+}
+
+#[test]
 fn a_bomb_is_refused_and_depth_is_bounded() {
     let (_dir, path) = folder();
     if !tool(
@@ -213,8 +231,6 @@ fn altered_archives_and_plans_are_refused_or_give_what_they_are() {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 33) as usize % below.max(1)
     };
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {})); // those of preflate are caught, and are many
     for name in ["s.tar", "s.tar.gz", "s.tar.xz", "s.tar.zst", "s.zip"] {
         let file = fs::read(path.join(name)).expect("made");
         let target = path.join("altered");
@@ -244,5 +260,4 @@ fn altered_archives_and_plans_are_refused_or_give_what_they_are() {
             }
         }
     }
-    std::panic::set_hook(hook);
 }

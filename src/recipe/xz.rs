@@ -11,9 +11,12 @@ use super::span::{Compare, Span};
 const DECODER: u64 = 200 << 20;
 /// Presets above need more memory than there is for it: 9 takes 674 MB a thread.
 const HIGHEST: u32 = 8;
-/// What begins a second block of its own needs so much content at the least.
+/// The longest blocks, in bytes: those of the highest preset. A thread holds one, packed and unpacked.
+const LONGEST_BLOCK: u64 = 96 << 20;
+/// With longer ones, or a higher preset than 6, two threads take too much memory.
+const BLOCK_FOR_TWO: u64 = 32 << 20;
+/// Content that is compressed to see whether a preset may be the one, in bytes.
 const TRIAL: usize = 1 << 20;
-const THREADS: u32 = 2;
 
 const EXTREME: u32 = 1 << 31;
 const CHECKS: [Check; 4] = [Check::None, Check::Crc32, Check::Crc64, Check::Sha256];
@@ -42,7 +45,7 @@ impl Xz {
     /// [`RecipeError::Malformed`] if there is no such encoder, or none that fits into memory.
     pub(super) fn of([preset, extreme, check, block]: [u64; 4]) -> Result<Self, RecipeError> {
         let known = preset <= u64::from(HIGHEST) && extreme < 2 && check < CHECKS.len() as u64;
-        if !known || block > 256 << 20 {
+        if !known || block > LONGEST_BLOCK {
             return Err(RecipeError::Malformed("xz with settings that are not known"));
         }
         let preset = preset as u32 | if extreme == 1 { EXTREME } else { 0 };
@@ -55,7 +58,8 @@ impl Xz {
             return Stream::new_easy_encoder(self.preset, check).map_err(failed);
         }
         // The result does not depend on how many threads there are.
-        let threads = if self.preset & !EXTREME > 6 { 1 } else { THREADS };
+        let large = self.preset & !EXTREME > 6 || self.block > BLOCK_FOR_TWO;
+        let threads = if large { 1 } else { 2 };
         let mut builder = MtStreamBuilder::new();
         builder.threads(threads).preset(self.preset).check(check).block_size(self.block);
         builder.encoder().map_err(failed)

@@ -10,8 +10,10 @@ use super::span::{Compare, Span};
 
 /// Windows of more than so many bits are not opened.
 const WINDOW: u32 = 27;
+/// The highest level that is compressed with: 22 takes 770 MB for long content.
+const HIGHEST: u64 = 21;
 /// Levels, the likeliest first.
-const LEVELS: [i32; 22] = [3, 19, 1, 9, 6, 22, 18, 15, 12, 10, 8, 7, 5, 4, 2, 11, 13, 14, 16, 17, 20, 21];
+const LEVELS: [i32; 21] = [3, 19, 1, 9, 6, 18, 15, 12, 10, 8, 7, 5, 4, 2, 11, 13, 14, 16, 17, 20, 21];
 /// Content that is compressed to see whether a level may be the one.
 const TRIAL: usize = 512 << 10;
 
@@ -32,7 +34,7 @@ impl Zstd {
     /// # Errors
     /// [`RecipeError::Malformed`] if there is no such level.
     pub(super) fn of([level, checksum, length]: [u64; 3]) -> Result<Self, RecipeError> {
-        if level == 0 || level > 22 || checksum > 1 {
+        if level == 0 || level > HIGHEST || checksum > 1 {
             return Err(RecipeError::Malformed("zstd with settings that are not known"));
         }
         Ok(Self { level: level as i32, checksum: checksum == 1, length })

@@ -1,6 +1,6 @@
 //! Which old bytes to lay beside which new ones.
 
-/// A run of old bytes that has as many bytes in common with is counted for it.
+/// So many bytes that are the same, one after the other, are no chance.
 const SEED: usize = 24;
 /// Every so many old bytes a seed is looked up.
 const STEP: usize = 4;

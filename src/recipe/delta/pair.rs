@@ -87,7 +87,6 @@ pub fn pair(new: &[Member], old: &[Member]) -> Vec<Cut> {
         let mut at = member.range.start;
         while at < member.range.end {
             let end = member.range.end.min(start + BLOCK);
-            // A member that nearly fits is not torn apart for its last bytes.
             from.extend(old.part(member, &(at..end)).filter(|_| !member.path.is_empty()));
             at = end;
             if end == start + BLOCK {
