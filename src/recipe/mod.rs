@@ -12,6 +12,7 @@ mod ar;
 mod deflate;
 pub mod delta;
 mod gzip;
+mod look;
 mod open;
 mod plan;
 mod rebuild;
@@ -21,13 +22,15 @@ mod xz;
 mod zip;
 mod zstd;
 
-pub use open::{How, Member, Opened, open};
+pub use open::{How, Member, Opened, is_known, open};
 pub use plan::{MAX_PLAN, Part, Plan};
 pub use rebuild::rebuild;
 pub use span::Span;
 
 /// The rules by which files are opened. Another number, other contents.
 pub const PARSE: u32 = 1;
+/// The same, with what encoders of deflate chose among the contents.
+pub const PARSE_CHOICES: u32 = 2;
 
 /// What opening and rebuilding may take.
 #[derive(Debug, Clone, Copy)]
@@ -64,12 +67,6 @@ pub enum RecipeError {
     /// A file could not be read or written.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-}
-
-/// Calls a decoder that is known to panic on bytes that make no sense.
-fn guarded<T>(what: &'static str, work: impl FnOnce() -> Result<T, RecipeError>) -> Result<T, RecipeError> {
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    outcome.unwrap_or_else(|_| Err(RecipeError::Codec(format!("{what} could not make sense of it"))))
 }
 
 #[cfg(test)]

@@ -4,26 +4,36 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
 
+use super::look::{Kind, Learned, Look, Looked};
 use super::plan::{self, Part, Plan};
-use super::span::{Scratch, Span};
-use super::{Limits, RecipeError, ar, deflate, gzip, tar, xz, zip, zstd};
+use super::span::Span;
+use super::{Limits, RecipeError, ar, gzip, tar, zip};
 
 /// What is shorter is not looked into.
 const SHORTEST: u64 = 64;
 /// Contents may be so many times as long as the file, and some more: what unpacks to more is a bomb.
 const EXPANDS: u64 = 300;
 const AND_MORE: u64 = 64 << 20;
+/// Members that are looked into together: so many bytes and so many of them at the most.
+const BATCH: u64 = 32 << 20;
+const BATCH_ITEMS: usize = 256;
 /// Between the names of an archive and of what is in it.
 const WITHIN: char = '!';
+/// What an encoder chose, as a member.
+const CHOICES: &str = "choices";
 
 /// Why a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     /// For its contents alone: all that can be unpacked is. What others write patches against.
-    ToRead,
+    ToRead {
+        /// With what encoders of deflate chose among the contents.
+        choices: bool,
+    },
     /// To rebuild it: what cannot be compressed again, bit for bit, stays as it is.
     ToRebuild {
-        /// Look into what takes long to compress: xz and zstd.
+        /// There is an older version. So look into what takes long to compress, xz and zstd, and into what
+        /// only spares something as a patch.
         slow: bool,
     },
 }
@@ -77,7 +87,8 @@ pub fn open(
         Opened { plan: Plan::default(), members: Vec::new(), left: Vec::new(), length: 0, hash: [0; 32] };
     let most = file.len().saturating_mul(EXPANDS).saturating_add(AND_MORE);
     let limits = &Limits { contents: limits.contents.min(most), ..*limits };
-    let mut walk = Walk { how, limits, folder, out, hasher: blake3::Hasher::new(), opened };
+    let look = Look { how, limits, folder };
+    let mut walk = Walk { look, out, hasher: blake3::Hasher::new(), opened };
     let mut parts = Vec::new();
     walk.any(file, "", 0, &mut parts)?;
     let Walk { mut opened, hasher, .. } = walk;
@@ -86,61 +97,62 @@ pub fn open(
     Ok(opened)
 }
 
+/// What can be taken apart, by how it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Zip,
+    Ar,
+    Tar,
+    Gzip,
+    Xz,
+    Zstd,
+}
+
+impl Format {
+    fn of(span: &Span) -> io::Result<Option<Self>> {
+        let head = span.bytes(0, tar::HEAD)?;
+        Ok(match () {
+            () if zip::is(&head) => Some(Self::Zip),
+            () if ar::is(&head) => Some(Self::Ar),
+            () if tar::is(&head) => Some(Self::Tar),
+            () if gzip::is(&head) => Some(Self::Gzip),
+            () if head.starts_with(b"\xfd7zXZ\0") => Some(Self::Xz),
+            () if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) => Some(Self::Zstd),
+            () => None,
+        })
+    }
+}
+
+/// Whether a file begins as something that can be taken apart.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_known(file: &Span) -> io::Result<bool> {
+    Ok(Format::of(file)?.is_some())
+}
+
 struct Walk<'a> {
-    how: How,
-    limits: &'a Limits,
-    folder: &'a Path,
+    look: Look<'a>,
     out: &'a mut dyn Write,
     hasher: blake3::Hasher,
     opened: Opened,
 }
 
-/// How a stream is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Deflate,
-    Xz,
-    Zstd,
-}
-
-/// How a stream can be compressed again.
-enum Learned {
-    Deflate(Vec<plan::Piece>),
-    Xz(xz::Xz),
-    Zstd(zstd::Zstd),
-    /// Nobody has asked.
-    Nothing,
-}
-
-impl Learned {
-    fn with(self, inside: Vec<Part>) -> Vec<Part> {
-        match self {
-            Self::Deflate(pieces) => vec![Part::Deflate(pieces, inside)],
-            Self::Xz(xz) => vec![Part::Xz(xz, inside)],
-            Self::Zstd(zstd) => vec![Part::Zstd(zstd, inside)],
-            Self::Nothing => inside,
-        }
-    }
-}
-
 impl Walk<'_> {
     /// Something: an archive, a stream, or plain bytes.
     fn any(&mut self, span: &Span, path: &str, depth: u32, parts: &mut Vec<Part>) -> Result<(), RecipeError> {
-        if depth >= self.limits.depth || span.len() < SHORTEST {
+        if depth >= self.look.limits.depth || span.len() < SHORTEST {
             return self.raw(span, path, parts);
         }
-        let head = span.bytes(0, tar::HEAD)?;
-        let room = self.limits.members.saturating_sub(self.opened.members.len() / 2);
-        match () {
-            () if zip::is(&head) => self.archive(span, zip::items(span, room)?, path, depth, parts),
-            () if ar::is(&head) => self.archive(span, ar::items(span, room)?, path, depth, parts),
-            () if tar::is(&head) => self.archive(span, tar::items(span, room)?, path, depth, parts),
-            () if gzip::is(&head) => self.gzip(span, path, depth, parts),
-            () if head.starts_with(b"\xfd7zXZ\0") => self.coded(span, path, depth, parts, Kind::Xz),
-            () if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) => {
-                self.coded(span, path, depth, parts, Kind::Zstd)
-            }
-            () => self.raw(span, path, parts),
+        let room = self.look.limits.members.saturating_sub(self.opened.members.len() / 2);
+        match Format::of(span)? {
+            Some(Format::Zip) => self.archive(span, zip::items(span, room)?, path, depth, parts),
+            Some(Format::Ar) => self.archive(span, ar::items(span, room)?, path, depth, parts),
+            Some(Format::Tar) => self.archive(span, tar::items(span, room)?, path, depth, parts),
+            Some(Format::Gzip) => self.gzip(span, path, depth, parts),
+            Some(Format::Xz) => self.coded(span, path, depth, parts, Kind::Xz),
+            Some(Format::Zstd) => self.coded(span, path, depth, parts, Kind::Zstd),
+            None => self.raw(span, path, parts),
         }
     }
 
@@ -150,11 +162,11 @@ impl Walk<'_> {
             return Ok(());
         }
         let start = self.opened.length;
-        if start.saturating_add(span.len()) > self.limits.contents {
-            return Err(RecipeError::TooMuch(self.limits.contents));
+        if start.saturating_add(span.len()) > self.look.limits.contents {
+            return Err(RecipeError::TooMuch(self.look.limits.contents));
         }
-        if self.opened.members.len() >= self.limits.members * 2 {
-            return Err(RecipeError::TooMany(self.limits.members));
+        if self.opened.members.len() >= self.look.limits.members * 2 {
+            return Err(RecipeError::TooMany(self.look.limits.members));
         }
         let mut reader = span.reader();
         loop {
@@ -186,16 +198,24 @@ impl Walk<'_> {
             return self.raw(span, path, parts);
         }
         let mut at = 0;
-        for item in items {
-            self.raw(&span.part(at, item.start - at), "", parts)?;
-            let name = format!("{path}{WITHIN}{}", item.name);
-            let member = span.part(item.start, item.length);
-            if item.deflated {
-                self.coded(&member, &name, depth, parts, Kind::Deflate)?;
-            } else {
-                self.any(&member, &name, depth + 1, parts)?;
+        for batch in batches(&items) {
+            let opened = |item: &&Item| item.deflated && item.length >= SHORTEST;
+            let streams = batch.iter().filter(opened).map(|item| span.part(item.start, item.length));
+            let mut looked = self.look.many(&streams.collect::<Vec<_>>()).into_iter();
+            for item in batch {
+                self.raw(&span.part(at, item.start - at), "", parts)?;
+                let name = format!("{path}{WITHIN}{}", item.name);
+                let member = span.part(item.start, item.length);
+                match item.deflated {
+                    true if opened(&item) => {
+                        let looked = looked.next().transpose()?.flatten();
+                        self.whole(&member, looked, &name, depth, parts)?;
+                    }
+                    true => self.raw(&member, &name, parts)?,
+                    false => self.any(&member, &name, depth + 1, parts)?,
+                }
+                at = item.start + item.length;
             }
-            at = item.start + item.length;
         }
         self.raw(&span.from(at), "", parts)
     }
@@ -211,11 +231,10 @@ impl Walk<'_> {
         let mut at = 0;
         while let Some(header) = gzip::header(&span.from(at))? {
             let body = span.from(at + header);
-            let mut scratch = Scratch::new(self.folder, self.limits.contents)?;
-            let length = deflate::unpack(&body, &mut scratch);
-            let (Some(length), contents) = self.unpacked(length, scratch)? else { break };
+            let Some(looked) = self.look.beginning(&body)? else { break };
+            let length = looked.length;
             self.raw(&span.part(at, header), "", parts)?;
-            self.stream(&body.part(0, length), &contents, Kind::Deflate, path, depth, parts)?;
+            self.stream(&body.part(0, length), looked, path, depth, parts)?;
             let trailer = body.from(length).part(0, gzip::TRAILER);
             self.raw(&trailer, "", parts)?;
             at += header + length + trailer.len();
@@ -223,7 +242,7 @@ impl Walk<'_> {
         self.raw(&span.from(at), if at == 0 { path } else { "" }, parts)
     }
 
-    /// A stream that is all of a span.
+    /// A stream that is all of a span, and takes long to compress.
     fn coded(
         &mut self,
         span: &Span,
@@ -232,51 +251,48 @@ impl Walk<'_> {
         parts: &mut Vec<Part>,
         kind: Kind,
     ) -> Result<(), RecipeError> {
-        let slow = kind != Kind::Deflate;
-        if span.len() < SHORTEST || (slow && self.how == How::ToRebuild { slow: false }) {
+        if self.look.how == (How::ToRebuild { slow: false }) {
             return self.raw(span, path, parts);
         }
-        let mut scratch = Scratch::new(self.folder, self.limits.contents)?;
-        let whole = match kind {
-            Kind::Deflate => deflate::unpack(span, &mut scratch).map(|length| length == Some(span.len())),
-            Kind::Xz => xz::unpack(span, &mut scratch),
-            Kind::Zstd => zstd::unpack(span, &mut scratch),
-        };
-        match self.unpacked(whole, scratch)? {
-            (true, contents) => self.stream(span, &contents, kind, path, depth, parts),
-            (false, _) => {
+        let looked = self.look.whole(span, kind)?;
+        self.whole(span, looked, path, depth, parts)
+    }
+
+    /// A stream that is all of a span, or is none.
+    fn whole(
+        &mut self,
+        span: &Span,
+        looked: Option<Looked>,
+        path: &str,
+        depth: u32,
+        parts: &mut Vec<Part>,
+    ) -> Result<(), RecipeError> {
+        match looked {
+            Some(looked) => self.stream(span, looked, path, depth, parts),
+            None => {
                 self.opened.left.push((path.to_owned(), "it cannot be unpacked".to_owned()));
                 self.raw(span, path, parts)
             }
         }
     }
 
-    /// What unpacking gave, or that it was more than it may be.
-    fn unpacked<T>(
-        &self,
-        result: Result<T, RecipeError>,
-        scratch: Scratch,
-    ) -> Result<(T, Span), RecipeError> {
-        if scratch.is_over() {
-            return Err(RecipeError::TooMuch(self.limits.contents));
-        }
-        Ok((result?, scratch.close()?))
-    }
-
     /// A stream and what is in it.
     fn stream(
         &mut self,
         span: &Span,
-        contents: &Span,
-        kind: Kind,
+        looked: Looked,
         path: &str,
         depth: u32,
         parts: &mut Vec<Part>,
     ) -> Result<(), RecipeError> {
-        match self.learn(span, contents, kind)? {
+        match looked.learned {
             Ok(learned) => {
                 let mut inside = Vec::new();
-                self.any(contents, path, depth + 1, &mut inside)?;
+                if let Learned::Deflate(choices) = &learned {
+                    // They are no part of the plan: its part for the stream says how long they are.
+                    self.raw(choices, &format!("{path}{WITHIN}{CHOICES}"), &mut Vec::new())?;
+                }
+                self.any(&looked.contents, path, depth + 1, &mut inside)?;
                 learned.with(inside).into_iter().for_each(|part| plan::push(parts, part));
                 Ok(())
             }
@@ -286,22 +302,21 @@ impl Walk<'_> {
             }
         }
     }
+}
 
-    fn learn(
-        &self,
-        span: &Span,
-        contents: &Span,
-        kind: Kind,
-    ) -> Result<Result<Learned, String>, RecipeError> {
-        if self.how == How::ToRead {
-            return Ok(Ok(Learned::Nothing));
-        }
-        Ok(match kind {
-            Kind::Deflate => deflate::learn(span, contents.len())?
-                .map(Learned::Deflate)
-                .ok_or_else(|| "what compressed it is not known".to_owned()),
-            Kind::Xz => xz::learn(span, contents)?.map(Learned::Xz),
-            Kind::Zstd => zstd::learn(span, contents)?.map(Learned::Zstd),
-        })
+/// Items that are looked into together: some, and not too much of them.
+fn batches(items: &[Item]) -> Vec<&[Item]> {
+    let (mut batches, mut rest) = (Vec::new(), items);
+    while !rest.is_empty() {
+        let mut sum = 0;
+        let fits = |item: &&Item| {
+            sum += item.length;
+            sum <= BATCH
+        };
+        let count = rest.iter().take(BATCH_ITEMS).take_while(fits).count().max(1);
+        let (batch, after) = rest.split_at(count);
+        batches.push(batch);
+        rest = after;
     }
+    batches
 }

@@ -3,34 +3,22 @@
 use std::fmt;
 
 use super::RecipeError;
+use super::deflate;
 use super::xz::Xz;
 use super::zstd::Zstd;
 
-/// The longest plan that is read, in bytes.
-pub const MAX_PLAN: usize = 64 << 20;
-/// Of it, all but the corrections: what is read takes some thirty times as much memory.
-const MAX_SHAPE: usize = 8 << 20;
+/// The longest plan that is read, in bytes: what is read takes some thirty times as much memory.
+pub const MAX_PLAN: usize = 8 << 20;
 /// The deepest nesting that is followed.
 const MAX_DEPTH: u32 = 8;
-/// The most of a deflate stream that is compressed at a time, in bytes of content.
-pub(super) const MAX_PIECE: u64 = 96 << 20;
-
-/// A piece of a deflate stream: so much content, and what is to be known to compress it as it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
-    /// Bytes of content.
-    pub length: u64,
-    /// In the terms of preflate.
-    pub corrections: Vec<u8>,
-}
-
 /// One part of a file, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// So many bytes of the contents, as they are.
     Raw(u64),
-    /// What is in it, compressed with deflate.
-    Deflate(Vec<Piece>, Vec<Part>),
+    /// What is in it, compressed with deflate: so many bytes of the contents say what its encoder chose, before those
+    /// in it.
+    Deflate(u64, Vec<Part>),
     /// With xz.
     Xz(Xz, Vec<Part>),
     /// With zstd.
@@ -57,7 +45,8 @@ pub(super) fn push(parts: &mut Vec<Part>, part: Part) {
 pub(super) fn contents(parts: &[Part]) -> u64 {
     let one = |part: &Part| match part {
         Part::Raw(length) => *length,
-        Part::Deflate(_, inside) | Part::Xz(_, inside) | Part::Zstd(_, inside) => contents(inside),
+        Part::Xz(_, inside) | Part::Zstd(_, inside) => contents(inside),
+        Part::Deflate(choices, inside) => contents(inside).saturating_add(*choices),
     };
     parts.iter().map(one).fold(0, u64::saturating_add)
 }
@@ -88,19 +77,28 @@ impl Plan {
         sums
     }
 
+    /// Bytes of contents that say what encoders chose.
+    pub fn choices(&self) -> u64 {
+        fn sum(parts: &[Part]) -> u64 {
+            let one = |part: &Part| match part {
+                Part::Raw(_) => 0,
+                Part::Deflate(choices, inside) => choices.saturating_add(sum(inside)),
+                Part::Xz(_, inside) | Part::Zstd(_, inside) => sum(inside),
+            };
+            parts.iter().map(one).fold(0, u64::saturating_add)
+        }
+        sum(&self.parts)
+    }
+
     /// Whether the contents are the file as it is.
     pub fn is_plain(&self) -> bool {
         self.parts.iter().all(|part| matches!(part, Part::Raw(_)))
     }
 
-    /// Its encoding: the parts, then the corrections, each in a column of their own.
+    /// Its encoding.
     pub fn encode(&self) -> Vec<u8> {
-        let (mut shape, mut corrections) = (Vec::new(), Vec::new());
-        write_parts(&self.parts, &mut shape, &mut corrections);
-        let mut encoded = Vec::with_capacity(shape.len() + corrections.len() + 10);
-        write(&mut encoded, shape.len() as u64);
-        encoded.extend(shape);
-        encoded.extend(corrections);
+        let mut encoded = Vec::new();
+        write_parts(&self.parts, &mut encoded);
         encoded
     }
 
@@ -112,16 +110,9 @@ impl Plan {
         if encoded.len() > MAX_PLAN {
             return Err(RecipeError::Malformed("it is too long"));
         }
-        let mut shape = Read(encoded);
-        let length = usize::try_from(shape.number()?).map_err(|_| TOO_SHORT)?;
-        if length > MAX_SHAPE {
-            return Err(RecipeError::Malformed("it has too many parts"));
-        }
-        let corrections = shape.0.split_at_checked(length).ok_or(TOO_SHORT)?;
-        shape.0 = corrections.0;
-        let mut corrections = Read(corrections.1);
-        let parts = read_parts(&mut shape, &mut corrections, 0)?;
-        if !shape.0.is_empty() || !corrections.0.is_empty() {
+        let mut encoded = Read(encoded);
+        let parts = read_parts(&mut encoded, 0)?;
+        if !encoded.0.is_empty() {
             return Err(RecipeError::Malformed("something follows its end"));
         }
         Ok(Self { parts })
@@ -139,7 +130,7 @@ pub(super) fn write(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-fn write_parts(parts: &[Part], shape: &mut Vec<u8>, corrections: &mut Vec<u8>) {
+fn write_parts(parts: &[Part], shape: &mut Vec<u8>) {
     write(shape, parts.len() as u64);
     for part in parts {
         let inside = match part {
@@ -148,14 +139,9 @@ fn write_parts(parts: &[Part], shape: &mut Vec<u8>, corrections: &mut Vec<u8>) {
                 write(shape, *length);
                 continue;
             }
-            Part::Deflate(pieces, inside) => {
+            Part::Deflate(choices, inside) => {
                 shape.push(1);
-                write(shape, pieces.len() as u64);
-                for piece in pieces {
-                    write(shape, piece.length);
-                    write(shape, piece.corrections.len() as u64);
-                    corrections.extend(&piece.corrections);
-                }
+                write(shape, *choices);
                 inside
             }
             Part::Xz(xz, inside) => {
@@ -173,7 +159,7 @@ fn write_parts(parts: &[Part], shape: &mut Vec<u8>, corrections: &mut Vec<u8>) {
                 inside
             }
         };
-        write_parts(inside, shape, corrections);
+        write_parts(inside, shape);
     }
 }
 
@@ -202,7 +188,7 @@ impl<'a> Read<'a> {
     }
 }
 
-fn read_parts(shape: &mut Read, corrections: &mut Read, depth: u32) -> Result<Vec<Part>, RecipeError> {
+fn read_parts(shape: &mut Read, depth: u32) -> Result<Vec<Part>, RecipeError> {
     if depth > MAX_DEPTH {
         return Err(RecipeError::Malformed("it is nested too deeply"));
     }
@@ -212,23 +198,19 @@ fn read_parts(shape: &mut Read, corrections: &mut Read, depth: u32) -> Result<Ve
         let part = match shape.take(1)? {
             [0] => Part::Raw(shape.number()?),
             [1] => {
-                let mut pieces = Vec::new();
-                for _ in 0..shape.number()? {
-                    let (length, long) = (shape.number()?, shape.number()?);
-                    if length > MAX_PIECE {
-                        return Err(RecipeError::Malformed("a piece is too long"));
-                    }
-                    pieces.push(Piece { length, corrections: corrections.take(long)?.to_vec() });
+                let choices = shape.number()?;
+                if choices > deflate::MOST {
+                    return Err(RecipeError::Malformed("an encoder's choices are too long"));
                 }
-                Part::Deflate(pieces, read_parts(shape, corrections, depth + 1)?)
+                Part::Deflate(choices, read_parts(shape, depth + 1)?)
             }
             [2] => {
                 let xz = Xz::of([shape.number()?, shape.number()?, shape.number()?, shape.number()?])?;
-                Part::Xz(xz, read_parts(shape, corrections, depth + 1)?)
+                Part::Xz(xz, read_parts(shape, depth + 1)?)
             }
             [3] => {
                 let zstd = Zstd::of([shape.number()?, shape.number()?, shape.number()?])?;
-                Part::Zstd(zstd, read_parts(shape, corrections, depth + 1)?)
+                Part::Zstd(zstd, read_parts(shape, depth + 1)?)
             }
             _ => return Err(RecipeError::Malformed("there is a part of an unknown kind")),
         };

@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::RecipeError;
 
@@ -61,6 +63,23 @@ impl Span {
         Ok(bytes)
     }
 
+    /// Several parts of it, one after the other.
+    ///
+    /// # Errors
+    /// If they cannot be read, or are not there.
+    pub fn ranges(&self, ranges: &[Range<u64>]) -> io::Result<Vec<u8>> {
+        let mut bytes =
+            Vec::with_capacity(ranges.iter().map(|range| (range.end - range.start) as usize).sum());
+        for range in ranges {
+            let part = self.bytes(range.start, (range.end - range.start) as usize)?;
+            if part.len() as u64 != range.end - range.start {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            bytes.extend(part);
+        }
+        Ok(bytes)
+    }
+
     /// Reads it from its beginning.
     pub fn reader(&self) -> io::BufReader<Reader> {
         io::BufReader::with_capacity(BUFFER, Reader(self.clone()))
@@ -84,19 +103,20 @@ impl Read for Reader {
 /// A file without a name that takes what is unpacked, up to so many bytes.
 pub(super) struct Scratch {
     file: io::BufWriter<File>,
-    length: u64,
-    most: u64,
+    /// What may still be unpacked, here and elsewhere.
+    budget: Arc<AtomicU64>,
+    over: bool,
 }
 
 impl Scratch {
-    pub(super) fn new(folder: &Path, most: u64) -> Result<Self, RecipeError> {
+    pub(super) fn new(folder: &Path, budget: Arc<AtomicU64>) -> Result<Self, RecipeError> {
         let file = io::BufWriter::with_capacity(BUFFER, tempfile::tempfile_in(folder)?);
-        Ok(Self { file, length: 0, most })
+        Ok(Self { file, budget, over: false })
     }
 
     /// Whether it was given more than it takes.
     pub(super) fn is_over(&self) -> bool {
-        self.length > self.most
+        self.over
     }
 
     pub(super) fn close(self) -> Result<Span, RecipeError> {
@@ -107,8 +127,11 @@ impl Scratch {
 
 impl Write for Scratch {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.length += bytes.len() as u64;
-        if self.is_over() {
+        let length = bytes.len() as u64;
+        let spent =
+            self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(length));
+        if spent.is_err() {
+            self.over = true;
             return Err(io::Error::other("it unpacks to more than it may"));
         }
         self.file.write_all(bytes)?;
