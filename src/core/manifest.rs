@@ -228,6 +228,12 @@ impl Manifest {
         &self.encoded
     }
 
+    /// How many bytes all of it is at the origin.
+    pub fn stored(&self) -> u64 {
+        let once = (0..self.count()).filter(|&index| !self.is_repeat(index));
+        once.filter_map(|index| self.chunk(index)).map(|chunk| u64::from(chunk.stored)).sum()
+    }
+
     /// How many bytes of content these chunks are.
     pub fn bytes_of(&self, indices: impl IntoIterator<Item = u32>) -> u64 {
         indices.into_iter().filter_map(|index| self.chunk(index)).map(|chunk| u64::from(chunk.length)).sum()

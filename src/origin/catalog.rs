@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tough::schema::Targets;
 
 use super::history::{self, Event};
-use crate::core::id::{BlobId, Channel, ManifestId, PackageName, Version};
+use crate::core::id::{BlobId, Channel, ManifestId, PackageName, RecipeId, Version};
 use crate::core::lapse::Lapse;
 
 /// One published version, as the catalog says it.
@@ -34,6 +34,9 @@ pub struct Published {
     /// Since when it is retired: no channel points here, and who does not hold it does not get it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<Timestamp>,
+    /// What says which recipes there are for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipes: Option<RecipeId>,
 }
 
 /// A verified catalog.
@@ -113,6 +116,21 @@ impl Catalog {
         let label = self.labels.get(blob).and_then(|label| label.split_once('@'));
         let versions = label.and_then(|(name, _)| self.packages.get(&name.parse::<PackageName>().ok()?));
         versions.into_iter().flat_map(|versions| versions.values()).filter(move |it| it.blob != *blob)
+    }
+
+    /// What says which recipes there are for a blob, if there are any.
+    pub fn recipes_of(&self, blob: &BlobId) -> Option<RecipeId> {
+        self.entry_of(blob)?.recipes
+    }
+
+    /// The manifest of a blob.
+    pub fn manifest_of(&self, blob: &BlobId) -> Option<ManifestId> {
+        Some(self.entry_of(blob)?.manifest)
+    }
+
+    fn entry_of(&self, blob: &BlobId) -> Option<&Published> {
+        let (name, version) = self.labels.get(blob)?.split_once('@')?;
+        self.packages.get(&name.parse::<PackageName>().ok()?)?.get(&version.parse::<Version>().ok()?)
     }
 
     /// The first version that is this blob, as `NAME@VERSION`.

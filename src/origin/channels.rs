@@ -11,7 +11,7 @@ use tough::schema::Targets;
 use super::OriginError;
 use super::catalog::{Catalog, Published, packages};
 use super::client::Origin;
-use super::enter::{enter, invalid, read};
+use super::enter::{enter, invalid, read, set};
 use super::history::{self, Act, Event};
 use super::keys::Keys;
 use crate::core::id::{Channel, PackageName, Version};
@@ -264,24 +264,6 @@ fn find(targets: &Targets, name: &PackageName, version: &Version) -> Result<Publ
     }
 }
 
-/// Sets one field of a version, and leaves those alone that are not known here.
-fn set(
-    targets: &mut Targets,
-    (name, version): (&PackageName, &Version),
-    field: &str,
-    value: &impl Serialize,
-) -> Result<(), OriginError> {
-    let value = serde_json::to_value(value).map_err(|error| invalid(&error))?;
-    let wanted = format!("{name}/{version}");
-    for (_, target) in targets.targets.iter_mut().filter(|(name, _)| name.raw() == wanted) {
-        match &value {
-            serde_json::Value::Null => drop(target.custom.remove(field)),
-            value => drop(target.custom.insert(field.to_owned(), value.clone())),
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -304,6 +286,7 @@ mod tests {
             version: version.parse().expect("valid"),
             channel: Some("stable".parse().expect("valid")),
             by: "me".into(),
+            recipes: Default::default(),
         };
         publish::publish(origin, keys, &request, |_| {}).await.expect("published");
     }
@@ -370,6 +353,7 @@ mod tests {
             version: version.parse().expect("valid"),
             channel: channel.map(|channel| channel.parse().expect("valid")),
             by: String::new(),
+            recipes: Default::default(),
         };
         for version in ["1", "2"] {
             std::fs::write(dir.path().join(version), version).expect("room");

@@ -39,6 +39,16 @@ pub struct Origin {
     meter: Arc<Meter>,
 }
 
+/// An object of a folder.
+#[derive(Debug, Clone)]
+pub(super) struct Listed {
+    pub(super) name: String,
+    /// Its length.
+    pub(super) bytes: u64,
+    /// When it was written, in seconds since 1970-01-01 UTC.
+    pub(super) changed: i64,
+}
+
 impl Origin {
     /// Opens an origin. Makes no connection yet.
     ///
@@ -205,13 +215,21 @@ impl Origin {
 
     // ---- for publishers --------------------------------------------------------------
 
-    /// The objects in a folder of the tree, with their lengths in bytes.
-    pub(super) async fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, OriginError> {
+    /// The objects in a folder of the tree.
+    pub(super) async fn list(&self, folder: &str) -> Result<Vec<Listed>, OriginError> {
         let folder = ObjectPath::from(folder);
         let listing = self.store.list(Some(&folder)).try_collect::<Vec<_>>().await;
         let objects = listing.map_err(|error| explain(error, folder.as_ref()))?;
-        let name = |object: &object_store::ObjectMeta| object.location.filename().map(str::to_owned);
-        Ok(objects.iter().filter_map(|object| Some((name(object)?, object.size))).collect())
+        let listed = |object: &object_store::ObjectMeta| {
+            let (name, changed) = (object.location.filename()?.to_owned(), object.last_modified.timestamp());
+            Some(Listed { name, bytes: object.size, changed })
+        };
+        Ok(objects.iter().filter_map(listed).collect())
+    }
+
+    /// Removes an object.
+    pub(super) async fn remove(&self, path: &str) -> Result<(), OriginError> {
+        self.store.delete(&ObjectPath::from(path)).await.map_err(|error| explain(error, path))
     }
 
     /// Writes an object that was not there; false if it was.

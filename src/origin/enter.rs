@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tough::ExpirationEnforcement;
 use tough::schema::{Hashes, Target, Targets};
@@ -21,13 +22,19 @@ use super::keys::Keys;
 use super::publish::{Request, hex};
 use super::sign::{expiry, sign_catalog};
 use super::verify::{Fetch, Loaded, load};
+use crate::core::id::{PackageName, RecipeId, Version};
 use crate::core::manifest::Manifest;
 
 /// Tries to add to the catalog while others do the same.
 const CATALOG_TRIES: u32 = 8;
 
 /// Enters a version, and moves the channel to it.
-pub(super) fn add(targets: &mut Targets, request: &Request, manifest: &Manifest) -> Result<(), OriginError> {
+pub(super) fn add(
+    targets: &mut Targets,
+    request: &Request,
+    manifest: &Manifest,
+    recipes: Option<RecipeId>,
+) -> Result<(), OriginError> {
     let Request { name, version, channel, by, .. } = request;
     let mut published = Published {
         manifest: manifest.id(),
@@ -37,6 +44,7 @@ pub(super) fn add(targets: &mut Targets, request: &Request, manifest: &Manifest)
         channels: Vec::new(),
         published: Timestamp::now(),
         retired: None,
+        recipes,
     };
     if let Some(before) = packages(targets).get(name).and_then(|versions| versions.get(version)) {
         if before.blob != published.blob {
@@ -61,6 +69,24 @@ pub(super) fn add(targets: &mut Targets, request: &Request, manifest: &Manifest)
     targets.targets.insert(target_name, target);
     if let Some(channel) = channel {
         point(targets, name, channel, (version, Act::Move), by)?;
+    }
+    Ok(())
+}
+
+/// Sets one field of a version, and leaves those alone that are not known here.
+pub(super) fn set(
+    targets: &mut Targets,
+    (name, version): (&PackageName, &Version),
+    field: &str,
+    value: &impl Serialize,
+) -> Result<(), OriginError> {
+    let value = serde_json::to_value(value).map_err(|error| invalid(&error))?;
+    let wanted = format!("{name}/{version}");
+    for (_, target) in targets.targets.iter_mut().filter(|(name, _)| name.raw() == wanted) {
+        match &value {
+            serde_json::Value::Null => drop(target.custom.remove(field)),
+            value => drop(target.custom.insert(field.to_owned(), value.clone())),
+        }
     }
     Ok(())
 }

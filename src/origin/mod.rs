@@ -14,6 +14,7 @@ pub mod meter;
 mod probe;
 pub mod publish;
 pub mod push;
+pub mod recipes;
 mod sign;
 mod tcp_info;
 mod transport;

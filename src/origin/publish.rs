@@ -9,14 +9,16 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use super::OriginError;
-use super::client::Origin;
+use super::client::{Listed, Origin};
 use super::enter::{add, enter};
 use super::keys::Keys;
+use super::recipes::{self, Made, Wanted};
 use crate::core::chunker;
 use crate::core::id::{BlobId, Channel, ChunkId, PackId, PackageName, Version};
 use crate::core::manifest::{Chunk, Manifest};
@@ -42,10 +44,12 @@ pub struct Request {
     pub channel: Option<Channel>,
     /// By whom, for the history; for people.
     pub by: String,
+    /// What recipes are made for it.
+    pub recipes: Wanted,
 }
 
 /// What a publish did.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Receipt {
     /// The blob's name.
     pub blob: BlobId,
@@ -61,9 +65,20 @@ pub struct Receipt {
     pub uploaded: u64,
     /// The catalog's new version.
     pub catalog: u64,
+    /// The cheaper ways that there are for it.
+    pub recipes: Made,
 }
 
-/// Publishes a file. `progress` is told of every byte of it that was read.
+/// How far a publish is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// So many more bytes of the file were read.
+    Read(u64),
+    /// What is being done, in words.
+    Doing(String),
+}
+
+/// Publishes a file. `progress` hears how far it is.
 ///
 /// # Errors
 /// [`OriginError`]; nothing of it is visible then, and a new try goes on where this one stopped.
@@ -71,12 +86,19 @@ pub async fn publish(
     origin: &Origin,
     keys: &Keys,
     request: &Request,
-    progress: impl Fn(u64) + Send + 'static,
+    progress: impl Fn(Progress) + Send + Sync + 'static,
 ) -> Result<Receipt, OriginError> {
+    recipes::check(origin, request).await?;
+    let progress = Arc::new(progress);
+    let reading = progress.clone();
     let known = known_chunks(origin).await?;
-    let (manifest, mut receipt) = upload_chunks(origin, known, &request.file, progress).await?;
+    let (manifest, mut receipt) =
+        upload_chunks(origin, known, &request.file, move |bytes| reading(Progress::Read(bytes))).await?;
     origin.put_new(&format!("manifests/{}", manifest.id()), manifest.encoded().clone()).await?;
-    (receipt.catalog, ()) = enter(origin, keys, |targets| add(targets, request, &manifest)).await?;
+    receipt.recipes =
+        recipes::make(origin, request, &manifest, &|doing| progress(Progress::Doing(doing))).await;
+    let offer = receipt.recipes.offer;
+    (receipt.catalog, ()) = enter(origin, keys, |targets| add(targets, request, &manifest, offer)).await?;
     Ok(receipt)
 }
 
@@ -96,7 +118,7 @@ type Known = HashMap<ChunkId, (PackId, Packed)>;
 /// All chunks that the origin holds, by its own packs' lists.
 async fn known_chunks(origin: &Origin) -> Result<Known, OriginError> {
     let mut known = HashMap::new();
-    for (name, size) in origin.list("packs").await? {
+    for Listed { name, bytes: size, .. } in origin.list("packs").await? {
         let Ok(id) = name.parse::<PackId>() else { continue };
         let path = format!("packs/{name}");
         let tail = origin.read_range(&path, size.saturating_sub(TAIL_GUESS)..size).await?;
@@ -212,6 +234,7 @@ async fn upload_chunks(
         new_chunks,
         uploaded,
         catalog: 0,
+        recipes: Made::default(),
     };
     Ok((manifest, receipt))
 }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::bitrate::Rate;
+use crate::core::bitrate::{Rate, Size};
 use crate::front::http::{self, tree};
 use crate::origin::keys::{self, Keys};
-use crate::origin::{Address, Origin, publish};
+use crate::origin::{Address, Origin, publish, recipes};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum OriginCommand {
@@ -42,6 +42,20 @@ pub(super) enum OriginCommand {
         /// The signing keys
         #[arg(long)]
         keys: PathBuf,
+    },
+    /// Remove recipes that no supported upgrade needs: those for retired versions and against them
+    Gc {
+        /// The folder or the bucket
+        #[arg(long, env = "BRANCHLINE_ORIGIN")]
+        origin: Address,
+        /// The signing keys
+        #[arg(long, env = "BRANCHLINE_KEYS")]
+        keys: PathBuf,
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        output: super::Output,
     },
 }
 
@@ -83,6 +97,20 @@ impl OriginCommand {
             Self::Renew { origin, keys } => {
                 let version = publish::renew(&Origin::open(&origin)?, &Keys::open(&keys)?).await?;
                 super::print(&format!("signed the catalog anew, as version {version}"))
+            }
+            Self::Gc { origin, keys, dry_run, output } => {
+                let swept = recipes::sweep(&Origin::open(&origin)?, &Keys::open(&keys)?, dry_run).await?;
+                if output.json {
+                    return super::print_json(&swept);
+                }
+                let removed = if dry_run { "would remove" } else { "removed" };
+                super::print(&format!(
+                    "{removed} {} objects, {}; {} versions have fewer recipes; {} objects stay",
+                    swept.objects,
+                    Size(swept.bytes),
+                    swept.versions,
+                    swept.kept,
+                ))
             }
         }
     }
