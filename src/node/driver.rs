@@ -177,7 +177,7 @@ impl Driver {
             }
             Effect::Connect { nodes } => self.node.inner.net.connect(nodes),
             Effect::FetchManifest { blob, manifest, from } => self.fetch_manifest(blob, manifest, from),
-            Effect::FetchWan { blob, run, chunks, reason } => {
+            Effect::FetchWan { blob, run, chunks, reason, need, best } => {
                 let (Some(handle), Ok(wan)) = (self.blob(&blob), self.wan(blob)) else {
                     return self.unwritable(blob);
                 };
@@ -186,7 +186,7 @@ impl Driver {
                 }
                 let reason = wan.why(reason);
                 tracing::debug!(%blob, run, chunks = chunks.len(), reason = reason.as_str(), "pulling over the WAN");
-                let order = wan::Run { blob, run, chunks, reason };
+                let order = wan::Run { blob, run, chunks, reason, need, best };
                 let work = wan::pull(self.node.clone(), wan, handle, order);
                 let abort = self.tasks.spawn(work);
                 self.running.entry(blob).or_default().runs.push(abort);

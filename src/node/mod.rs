@@ -14,6 +14,7 @@ mod driver;
 mod durable;
 pub mod errands;
 pub mod figures;
+mod flow;
 mod gc;
 pub mod hook;
 mod hurry;
@@ -27,6 +28,7 @@ pub mod orders;
 mod peers;
 pub mod push;
 pub mod reader;
+pub mod recipes;
 mod relay;
 pub mod report;
 mod retired;
@@ -57,6 +59,7 @@ use crate::core::id::{BlobId, NodeId, SiteName};
 use crate::core::lapse::Lapse;
 use crate::core::orders::Selector;
 use crate::core::quota::Quotas;
+use crate::core::recipe::Prefer;
 use crate::net::{self, Multiaddr, Net, NetError, SiteKey, SiteKeyError};
 use crate::origin::upstream::Upstream;
 use crate::origin::{Address, Keeper, Origin, OriginError};
@@ -122,6 +125,8 @@ pub struct Config {
     pub follow: Vec<Selector>,
     /// The foreign repositories that clients may reach through this node.
     pub upstreams: Vec<Upstream>,
+    /// What matters more where a package can come in several ways.
+    pub prefer: Prefer,
     /// Where the site's sums are pushed.
     pub push: Option<push::Config>,
 }
@@ -176,6 +181,7 @@ struct Inner {
     windows: Arc<windows::Windows>,
     standing: Arc<Standing>,
     dealings: dealings::Ledger,
+    recipes: recipes::Recipes,
     surveys: neighbours::Surveys,
     feed: report::Feed,
     speeds: report::Speeds,
@@ -281,6 +287,7 @@ impl Node {
                 windows: Arc::default(),
                 standing,
                 dealings: dealings::Ledger::default(),
+                recipes: recipes::Recipes::default(),
                 surveys: neighbours::Surveys::default(),
                 feed: report::Feed::default(),
                 speeds: report::Speeds::default(),

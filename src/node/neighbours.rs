@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 
 use super::books::{Audit, Gap};
 use super::keeping::Keeping;
+use super::recipes::Weighing;
 use super::{Node, blocking};
 use crate::core::id::NodeId;
 use crate::core::ledger::{Row, RowKey};
@@ -40,6 +41,7 @@ const OF_SITE: &str = "site/";
 const INVENTORY: &str = "inventory";
 const AUDIT: &str = "audit";
 const WAN_RATE: &str = "wan-rate";
+const WEIGHINGS: &str = "weighings";
 /// Whether a node takes part in a flight of the blob that follows.
 pub(super) const IN_FLIGHT: &str = "flight/";
 /// An audit reads all rows back from the disk; who asks within so long of another is served by his.
@@ -200,6 +202,11 @@ impl Node {
         rates.into_iter().map(|(_, rate)| rate).collect()
     }
 
+    /// What the other nodes of the site weighed of late.
+    pub(super) async fn weighings_of_others(&self) -> Answers<Vec<Weighing>> {
+        self.ask_site(WEIGHINGS).await
+    }
+
     /// The reports of all other nodes of the site.
     async fn ask_site<T: DeserializeOwned>(&self, path: &str) -> Answers<T> {
         let request = |of_site: bool| {
@@ -301,6 +308,9 @@ impl Node {
         }
         if path == INVENTORY {
             return self.report(of_site, path, self.own_inventory()).await;
+        }
+        if path == WEIGHINGS {
+            return self.report(of_site, path, self.weighings()).await;
         }
         if path == AUDIT {
             return self.report(of_site, path, self.own_audit().await).await;

@@ -1,26 +1,24 @@
 //! Pulling over the WAN: one run of chunks, or a manifest.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use futures::StreamExt;
+use bytes::Bytes;
 
-use super::allowance::Pulling;
 use super::books::Books;
 use super::driver::local_failure;
+use super::flow::{Flow, News, opened};
 use super::hurry::Hurry;
+use super::recipes::Course;
 use super::toll::Toll;
 use super::{Node, blocking};
+use crate::core::chunkset::ChunkSet;
 use crate::core::flight::{Failure, FailureKind, Input, Urgency, WanEnd};
 use crate::core::id::{BlobId, ManifestId};
 use crate::core::ledger::{Source, WanReason};
 use crate::core::manifest::{Chunk, MAX_MANIFEST, Manifest};
 use crate::origin::{Carried, Origin, OriginError};
 use crate::store::{Blob, StoreError};
-
-/// The coordinator hears of bytes this often, at most.
-const OFTEN: Duration = Duration::from_millis(200);
 
 /// The WAN side of one flight: connections of its own, so that its bytes can be billed to it.
 #[derive(Debug)]
@@ -33,6 +31,8 @@ pub(super) struct WanFlight {
     toll: Arc<Toll>,
     /// Another version of the package is here already.
     pub(super) upgrade: bool,
+    /// By which way its chunks come.
+    pub(super) course: Course,
 }
 
 impl WanFlight {
@@ -52,7 +52,8 @@ impl WanFlight {
             counted.crossed(carried.crossed, carried.round_trip);
             books.carried(&booked, *why.lock().unwrap_or_else(PoisonError::into_inner), carried);
         };
-        Ok(Self { origin: origin.metered(Arc::new(sink))?, label, reason, hurry, toll, upgrade: false })
+        let origin = origin.metered(Arc::new(sink))?;
+        Ok(Self { origin, label, reason, hurry, toll, upgrade: false, course: Course::default() })
     }
 
     /// Why chunks cross that nobody on the site holds, where the coordinator has no better reason.
@@ -74,7 +75,12 @@ impl WanFlight {
         self.toll.owed(content)
     }
 
-    fn urgency(&self) -> Urgency {
+    /// The WAN's round trip; zero if it is not known.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.toll.round_trip()
+    }
+
+    pub(super) fn urgency(&self) -> Urgency {
         self.hurry.now()
     }
 }
@@ -92,6 +98,10 @@ pub(super) struct Run {
     pub(super) run: u64,
     pub(super) chunks: Vec<u32>,
     pub(super) reason: WanReason,
+    /// Bytes at the origin that are to come over the WAN, in this run and others.
+    pub(super) need: u64,
+    /// The best that the WAN has given, in bytes per second; 0 if that is not known.
+    pub(super) best: u64,
 }
 
 fn failure(error: &OriginError) -> Failure {
@@ -106,7 +116,7 @@ pub(super) async fn manifest(
     blob: BlobId,
     id: ManifestId,
 ) -> Result<Arc<Manifest>, Failure> {
-    let mut news = News { node, blob, told: Instant::now(), bytes: 0 };
+    let mut news = News::new(node, blob);
     let pulling = opened(node, wan, &mut news).await;
     wan.is_for(WanReason::Manifest);
     let read = wan.origin.read(&format!("manifests/{id}"), MAX_MANIFEST as u64).await;
@@ -127,94 +137,29 @@ pub(super) async fn pull(node: Node, wan: Arc<WanFlight>, blob: Arc<dyn Blob>, r
     node.inner.inputs.send(Input::WanEnded { blob: run.blob, run: run.run, end }).await.ok();
 }
 
-/// What the coordinator hears of a run under way.
-struct News<'a> {
-    node: &'a Node,
-    blob: BlobId,
-    told: Instant,
-    bytes: u64,
-}
-
-impl News<'_> {
-    async fn came(&mut self, bytes: u64, gives_way: bool) {
-        self.bytes += bytes;
-        self.tell(gives_way).await;
-    }
-
-    /// The site's limit holds the run back, or it gives way to others: that is no lack of progress.
-    async fn held_back(&mut self) {
-        self.tell(true).await;
-    }
-
-    /// Waits for what comes from the origin. To what gives way it comes late, when the link is full and
-    /// packets are lost.
-    async fn meanwhile<T>(&mut self, pulling: &Pulling, coming: impl Future<Output = T>) -> T {
-        let mut coming = std::pin::pin!(coming);
-        loop {
-            match tokio::time::timeout(OFTEN, &mut coming).await {
-                Ok(came) => return came,
-                Err(_) if pulling.gives_way() => self.held_back().await,
-                Err(_) => {}
-            }
-        }
-    }
-
-    async fn tell(&mut self, held_back: bool) {
-        if self.told.elapsed() < OFTEN {
-            return;
-        }
-        self.told = Instant::now();
-        let bytes = std::mem::take(&mut self.bytes);
-        let input = Input::WanBytes { blob: self.blob, bytes, held_back };
-        self.node.inner.inputs.send(input).await.ok();
-    }
-}
-
-/// Waits until the WAN is open for what is pulled: no connection is made before.
-async fn opened(node: &Node, wan: &WanFlight, news: &mut News<'_>) -> Pulling {
-    let mut pulling = node.inner.allowance.begin(wan.urgency());
-    while pulling.throttle().is_shut().await {
-        news.held_back().await;
-        pulling.is_for(wan.urgency());
-    }
-    pulling
-}
-
 async fn pull_run(node: &Node, wan: &WanFlight, blob: &Arc<dyn Blob>, run: &Run) -> Result<(), WanEnd> {
     let failed = |error: &OriginError| WanEnd::Failed(failure(error));
     let manifest = blob.manifest().clone();
+    let mut news = News::new(node, run.blob);
+    if wan.course.brings(node, wan, blob, run, &mut news).await {
+        return Ok(());
+    }
+    let held = if wan.course.has_brought() { blob.held() } else { ChunkSet::new() };
+    let missing = run.chunks.iter().filter(|&&index| !held.contains(index));
     let chunks: Vec<(u32, Chunk)> =
-        run.chunks.iter().filter_map(|&index| Some((index, *manifest.chunk(index)?))).collect();
+        missing.filter_map(|&index| Some((index, *manifest.chunk(index)?))).collect();
     let (Some((_, first)), Some((_, last))) = (chunks.first(), chunks.last()) else { return Ok(()) };
     let Some(pack) = manifest.packs().get(first.pack as usize) else { return Ok(()) };
-    let range = first.pack_offset..last.pack_range().end;
-    let mut news = News { node, blob: run.blob, told: Instant::now(), bytes: 0 };
-    let mut pulling = opened(node, wan, &mut news).await;
-    wan.origin.meter().keep_window(pulling.window(wan.toll.round_trip()));
-    wan.is_for(run.reason);
-    let path = format!("packs/{pack}");
-    let mut stream =
-        news.meanwhile(&pulling, wan.origin.stream(&path, range)).await.map_err(|error| failed(&error))?;
-    let mut buffer = BytesMut::new();
+    let (path, range) = (format!("packs/{pack}"), first.pack_offset..last.pack_range().end);
+    let flow = Flow::open(node, wan, news, (&path, range.clone()), run.reason).await;
+    let mut flow = flow.map_err(|error| failed(&error))?;
+    let mut at = range.start;
     for (index, chunk) in chunks {
-        while buffer.len() < chunk.stored as usize {
-            let piece = match news.meanwhile(&pulling, stream.next()).await {
-                Some(piece) => piece.map_err(|error| failed(&error))?,
-                None => return Err(failed(&OriginError::Failed("a pack ended early".into()))),
-            };
-            news.came(piece.len() as u64, pulling.gives_way()).await;
-            buffer.extend_from_slice(&piece);
-            pulling.is_for(wan.urgency());
-            wan.origin.meter().keep_window(pulling.window(wan.toll.round_trip()));
-            let mut owed = pulling.throttle().take(wan.owes(piece.len() as u64));
-            while pulling.throttle().holds_back(owed).await {
-                news.held_back().await;
-                if pulling.is_for(wan.urgency()) {
-                    owed = pulling.throttle().take(0); // what was waited for is another kind's
-                }
-            }
-        }
-        let stored = buffer.copy_to_bytes(chunk.stored as usize);
+        // What a recipe has brought lies in between, and comes again.
+        let between = chunk.pack_offset.saturating_sub(at) as usize;
+        flow.take(between).await.map_err(|error| failed(&error))?;
+        let stored = flow.take(chunk.stored as usize).await.map_err(|error| failed(&error))?;
+        at = chunk.pack_range().end;
         write(node, wan, blob, run, index, &chunk, stored).await?;
     }
     Ok(())

@@ -111,6 +111,26 @@ fn two_subnets_without_multicast_share_by_one_seed() {
 }
 
 #[test]
+fn an_upgrade_costs_what_has_changed() {
+    play("recipes.py", "upgrade", &[]);
+}
+
+#[test]
+fn an_upgrade_by_an_older_version_that_a_neighbour_holds() {
+    play("recipes.py", "neighbour", &[]);
+}
+
+#[test]
+fn recipes_that_are_damaged_do_no_harm() {
+    play("recipes.py", "damaged", &[]);
+}
+
+#[test]
+fn the_lead_is_killed_while_it_rebuilds() {
+    play("recipes.py", "killed", &[]);
+}
+
+#[test]
 fn two_leads_in_a_row_are_killed() {
     rough("kill_twice", "40000000");
 }

@@ -187,6 +187,10 @@ pub enum Effect {
         chunks: Vec<u32>,
         /// For the ledger.
         reason: WanReason,
+        /// What of the blob is to come over the WAN, these chunks and all others: bytes at the origin.
+        need: u64,
+        /// The best that the WAN has given, in bytes per second; 0 if that is not known.
+        best: u64,
     },
     /// How urgent what is pulled for this blob is; said when it changes, and at first.
     Urgency {

@@ -48,6 +48,9 @@ impl Flight {
             _ if by_policy => WanReason::Policy,
             _ => WanReason::Cold,
         };
+        let stored = need.iter().filter(|&chunk| !manifest.is_repeat(chunk));
+        let need_bytes: u64 =
+            stored.filter_map(|chunk| manifest.chunk(chunk)).map(|chunk| u64::from(chunk.stored)).sum();
         while lead.runs.len() < cx.config.wan_runs && !need.is_empty() {
             let (chunks, reason) = next_run(&manifest, &need, self.cursor, reason_of);
             if chunks.is_empty() {
@@ -60,7 +63,8 @@ impl Flight {
             let run: ChunkSet = chunks.iter().copied().collect();
             need = need.difference(&run);
             lead.runs.insert(lead.last_run, run);
-            cx.act(Effect::FetchWan { blob: self.blob, run: lead.last_run, chunks, reason });
+            let (blob, run, best) = (self.blob, lead.last_run, *cx.wan_best);
+            cx.act(Effect::FetchWan { blob, run, chunks, reason, need: need_bytes, best });
         }
     }
 }

@@ -154,6 +154,20 @@ impl Ledger {
         self.row(key).totals.wan_chunks += stored;
     }
 
+    /// Of the bytes that were read from WAN connections, so many were a recipe.
+    pub fn recipe(&mut self, key: &RowKey, bytes: u64) {
+        let totals = &mut self.row(key).totals;
+        totals.wan_chunks += bytes;
+        totals.wan_recipes += bytes;
+    }
+
+    /// Chunks were rebuilt that are so many bytes at the origin.
+    pub fn rebuilt(&mut self, key: &RowKey, stored: u64) {
+        if stored > 0 {
+            self.row(key).totals.rebuilt += stored;
+        }
+    }
+
     /// Connections with members brought so many bytes.
     pub fn lan_wire(&mut self, key: &RowKey, bytes: u64) {
         if bytes > 0 {

@@ -215,6 +215,10 @@ totals! {
     wan_wire,
     /// Of `wan_wire`, chunks, compressed as the origin stores them; the rest is overhead.
     wan_chunks,
+    /// Of `wan_chunks`, recipes: what blobs were rebuilt from.
+    wan_recipes,
+    /// The chunks that were rebuilt from recipes, as many bytes as they would have been of `wan_chunks`.
+    rebuilt,
     /// Of `wan_wire`, what was on its way when a connection broke off, and crossed all the same: by its
     /// rate and its round trip.
     wan_estimated,
@@ -239,6 +243,11 @@ impl Totals {
     /// What did not have to cross the WAN, of what clients received. Negative if more did.
     pub fn saved_of_delivered(&self) -> i64 {
         difference(self.delivered, self.wan_wire)
+    }
+
+    /// What did not have to cross the WAN since it was rebuilt from recipes. Negative if more did.
+    pub fn saved_by_recipe(&self) -> i64 {
+        difference(self.rebuilt, self.wan_recipes)
     }
 
     /// What did not have to cross the WAN, of what would have without Branchline. Negative if more did.

@@ -84,6 +84,9 @@ pub enum Place {
     Nowhere,
 }
 
+/// What a WAN is taken to give where nothing is known of it and waiting is not wanted, in bytes per second.
+const FAST: u64 = 12_500_000;
+
 /// What is known when a blob is about to be pulled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
@@ -121,7 +124,8 @@ pub struct Choice {
 
 /// Weighs the ways of an offer, each with the place of what it is against, and the blob as shipped.
 pub fn choose(ways: &[(Way, Place)], facts: &Facts) -> Choice {
-    let transfer = |bytes: u64| facts.rate.map(|rate| bytes as f64 / rate.max(1) as f64);
+    let rate = facts.rate.or((facts.prefer == Prefer::Time).then_some(FAST));
+    let transfer = |bytes: u64| rate.map(|rate| bytes as f64 / rate.max(1) as f64);
     let shipped = Weighed {
         recipe: None,
         bytes: facts.shipped,
@@ -145,7 +149,6 @@ pub fn choose(ways: &[(Way, Place)], facts: &Facts) -> Choice {
     let ways: Vec<Weighed> = std::iter::once(shipped).chain(ways.iter().map(weigh)).collect();
     let open = || ways.iter().enumerate().filter(|(_, way)| way.out_of_question.is_none());
     let fastest = open().filter_map(|(_, way)| way.seconds).fold(f64::INFINITY, f64::min);
-    // Where nothing is known of the WAN, nothing is known of times, and bytes decide.
     let in_time = |way: &Weighed| match (facts.prefer, way.seconds) {
         (Prefer::Time, Some(seconds)) => seconds <= fastest * (1.0 + TOLERANCE / 100.0),
         _ => true,
@@ -182,7 +185,8 @@ mod tests {
         assert_eq!(chosen(&ways, Some(6 * MB), Prefer::Bytes), 1);
         assert_eq!(chosen(&ways, Some(6 * MB), Prefer::Time), 2, "xz takes a minute");
         assert_eq!(chosen(&ways, Some(MB / 10), Prefer::Time), 1, "on a slow WAN that is fast");
-        assert_eq!(chosen(&ways, None, Prefer::Time), 1, "nothing is known");
+        assert_eq!(chosen(&ways, None, Prefer::Time), 2, "it may be a fast one");
+        assert_eq!(chosen(&ways, None, Prefer::Bytes), 1);
     }
 
     #[test]

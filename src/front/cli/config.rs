@@ -16,6 +16,7 @@ use crate::core::id::SiteName;
 use crate::core::lapse::{Interval, Lapse};
 use crate::core::orders::Selector;
 use crate::core::quota::{PackageQuota, Quotas};
+use crate::core::recipe::Prefer;
 use crate::net::{Multiaddr, SiteKey};
 use crate::node::{self, Role};
 use crate::origin::Address;
@@ -126,6 +127,10 @@ pub(super) struct Written {
     #[arg(long = "upstream", env = "BRANCHLINE_UPSTREAM", value_name = "SPEC", value_delimiter = ';')]
     #[serde(default)]
     upstream: Vec<Upstream>,
+    /// What matters more where a package can come by recipe: few bytes over the WAN, or that nobody waits
+    /// longer than for the file as shipped: bytes or time [default: bytes]
+    #[arg(long, env = "BRANCHLINE_PREFER", value_name = "WHAT")]
+    prefer: Option<Prefer>,
     /// Where the site's sums are pushed, by one of its nodes: a Prometheus remote-write receiver
     #[arg(long, env = "BRANCHLINE_PUSH_URL", value_name = "URL")]
     push_url: Option<PushUrl>,
@@ -226,6 +231,7 @@ impl Written {
             weight: self.weight.or(file.weight),
             follow: if self.follow.is_empty() { file.follow } else { self.follow },
             upstream: if self.upstream.is_empty() { file.upstream } else { self.upstream },
+            prefer: self.prefer.or(file.prefer),
             push_url: self.push_url.or(file.push_url),
             push_interval: self.push_interval.or(file.push_interval),
             push_token_file: self.push_token_file.or(file.push_token_file),
@@ -285,6 +291,7 @@ impl Written {
                 metered: self.metered.unwrap_or(false),
                 follow: self.follow,
                 upstreams: upstreams(self.upstream)?,
+                prefer: self.prefer.unwrap_or_default(),
                 push,
                 package_quotas: Quotas::new(&self.package_quota, cache_size)?,
                 verify_interval: self.verify_interval.map_or(Some(upkeep::VERIFY_INTERVAL), |it| it.0),

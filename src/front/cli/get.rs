@@ -13,6 +13,7 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
 use super::client::{Target, refusal};
+use super::explain::explain;
 use crate::core::bitrate::{Rate, Size};
 use crate::core::ledger::Totals;
 use crate::node::report::Savings;
@@ -40,6 +41,9 @@ pub(super) struct Get {
     /// If the WAN is closed, wait until it opens
     #[arg(long)]
     wait: bool,
+    /// Say by which way it came over the WAN, and what else was weighed
+    #[arg(long, conflicts_with = "json")]
+    explain: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -209,10 +213,14 @@ impl Get {
             fetched.seconds,
             from.unwrap_or_default(),
         );
+        let explained = match self.explain {
+            true => format!("\n{}", explain(&self.target, &fetched.package, &fetched.version).await?),
+            false => String::new(),
+        };
         match &fetched.path {
-            Some(path) => super::print(&format!("{line}\n  {}", path.display())),
+            Some(path) => super::print(&format!("{line}\n  {}{explained}", path.display())),
             None => {
-                eprintln!("{line}");
+                eprintln!("{line}{explained}");
                 Ok(())
             }
         }

@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod escape;
 mod evict;
+mod explain;
 mod export;
 mod gc;
 mod get;

@@ -15,7 +15,7 @@ use crate::core::id::PackageName;
 use crate::node::Node;
 use crate::node::errands::AllOrders;
 use crate::node::report::{
-    Audits, By, Flight, Health, History, Package, Peer, Savings, Scope, Site, Status, UpstreamFacts,
+    Audits, By, Flight, Health, History, Package, Peer, Savings, Scope, Site, Status, UpstreamFacts, Weighed,
 };
 
 /// Who looks at the site sees it as it was at most so long ago: many who look ask once.
@@ -77,6 +77,24 @@ pub(super) async fn upstreams(State(node): State<Node>) -> Json<Vec<UpstreamFact
 
 pub(super) async fn health(State(node): State<Node>) -> Json<Health> {
     Json(node.health().await)
+}
+
+/// What may be asked of what was weighed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecipesQuery {
+    #[serde(default)]
+    scope: Scope,
+    /// As `NAME@VERSION`.
+    package: Option<String>,
+}
+
+pub(super) async fn recipes(
+    State(node): State<Node>,
+    query: Result<Query<RecipesQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Vec<Weighed>>, HttpError> {
+    let Query(query) = query.map_err(|error| HttpError::bad_request(error.body_text()))?;
+    Ok(Json(node.weighed(query.scope, query.package.as_deref()).await))
 }
 
 /// What may be asked of the savings.

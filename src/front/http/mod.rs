@@ -58,6 +58,7 @@ fn paths(node: Node, stop: CancellationToken) -> Router {
         .route("/api/v1/flights", get(api::flights))
         .route("/api/v1/savings", get(api::savings))
         .route("/api/v1/savings/audit", get(api::audit))
+        .route("/api/v1/recipes", get(api::recipes))
         .route("/api/v1/site", get(api::site))
         .route("/api/v1/health", get(api::health))
         .route("/api/v1/events", events)

@@ -126,6 +126,16 @@ impl Books {
         self.state().ledger.chunk(&row_key(label, Front::None), stored);
     }
 
+    /// Of them, so many were a recipe.
+    pub(super) fn recipe(&self, label: &str, bytes: u64) {
+        self.state().ledger.recipe(&row_key(label, Front::None), bytes);
+    }
+
+    /// Chunks were rebuilt that are so many bytes at the origin.
+    pub(super) fn rebuilt(&self, label: &str, stored: u64) {
+        self.state().ledger.rebuilt(&row_key(label, Front::None), stored);
+    }
+
     pub(super) fn duplicate(&self, label: &str, reason: WanReason, bytes: u64) {
         self.state().ledger.duplicate(&row_key(label, Front::None), reason, bytes);
     }

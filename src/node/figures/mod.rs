@@ -116,6 +116,12 @@ fn traffic(prefix: &'static str, row: &Row) -> Vec<Family> {
             &row.duplicates,
         ),
         one("wan_chunks", "Of wan_wire, chunks as the origin stores them.", it.wan_chunks),
+        one("wan_recipes", "Of wan_chunks, recipes: what blobs were rebuilt from.", it.wan_recipes),
+        one(
+            "rebuilt",
+            "What chunks that were rebuilt from recipes would have been of wan_chunks.",
+            it.rebuilt,
+        ),
         one("wan_estimated", "Of wan_wire, what a broken connection had on its way.", it.wan_estimated),
         one("wan_headers", "Headers of TCP and IP on packets from the WAN.", it.wan_headers),
         one("wan_sent", "Sent over WAN connections, headers and all.", it.wan_sent),
@@ -144,6 +150,7 @@ impl Node {
         let mut families = vec![build, self.about()];
         families.extend(traffic("", &self.books().booked()));
         families.extend(self.now_at());
+        families.push(self.recipes());
         families.extend(self.giving_way());
         families.extend(self.store_and_catalog());
         families.extend(self.wan_windows());
@@ -181,6 +188,11 @@ impl Node {
     }
 
     /// How the background gives way to others on the WAN.
+    fn recipes(&self) -> Family {
+        let help = "Recipes that failed: what was missing was pulled as shipped.";
+        Family::one(Kind::Counter, "recipe_failures", help, self.recipe_failures())
+    }
+
     fn giving_way(&self) -> Vec<Family> {
         let it = self.yielding_status();
         let queueing = it.queueing_ms.map(|ms| (ms * 1e3) as u64);

@@ -199,6 +199,6 @@ mod tests {
         let facts = SiteSums::default().take(&[("a".into(), tally)], 1);
         let families = site_families(&facts);
         let samples: usize = families.iter().map(|family| family.samples.len()).sum();
-        assert!(samples <= 3 + 3 + 3 * 12 + 8 + 8 + 3 * TOP, "{samples}");
+        assert!(samples <= 3 + 3 + 3 * 12 + 10 + 8 + 3 * TOP, "{samples}");
     }
 }

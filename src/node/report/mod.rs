@@ -14,6 +14,7 @@ mod upkeep;
 mod upstreams;
 mod wan;
 mod wan_health;
+mod weighings;
 mod yielding;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ pub use site::{Coverage, HeldPackage, Site, SiteNode};
 pub use upkeep::{Damage, HookStatus, QuotaUse, Verification, VerifyRun};
 pub use upstreams::UpstreamFacts;
 pub use wan::{Wan, WanMonth, WanOrder};
+pub use weighings::Weighed;
 pub use yielding::YieldingStatus;
 
 /// `GET /api/v1/status`.

@@ -60,12 +60,19 @@ pub struct Saved {
     pub of_delivered: i64,
     /// Of what would have crossed without Branchline: `direct - wan_wire`.
     pub of_direct: i64,
+    /// Of `of_direct`, by recipes: `rebuilt - wan_recipes`. The rest is by sharing.
+    #[serde(default)]
+    pub by_recipe: i64,
 }
 
 impl Saved {
     /// What these totals save.
     pub fn by(totals: &Totals) -> Self {
-        Self { of_delivered: totals.saved_of_delivered(), of_direct: totals.saved_of_direct() }
+        Self {
+            of_delivered: totals.saved_of_delivered(),
+            of_direct: totals.saved_of_direct(),
+            by_recipe: totals.saved_by_recipe(),
+        }
     }
 }
 
@@ -325,7 +332,7 @@ mod tests {
         assert_eq!(names(By::Reason), ["cold"]);
         assert_eq!(names(By::Peer), [node(1).to_string(), node(2).to_string()]);
         let saved = group(&all(&site), By::Package).saved;
-        assert_eq!(saved, Saved { of_delivered: 7 - (1 << 20), of_direct: -(1 << 20) });
+        assert_eq!(saved, Saved { of_delivered: 7 - (1 << 20), of_direct: -(1 << 20), by_recipe: 0 });
     }
 
     #[test]

@@ -51,10 +51,10 @@ mod tests {
         let text = csv(&savings, By::Day);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with("by,about,delivered,wan"), "{text}");
-        assert!(lines[1].starts_with("total,,5,5,") && lines[1].ends_with(",-4,-9"), "{text}");
+        assert!(lines[1].starts_with("total,,5,5,") && lines[1].ends_with(",-4,-9,0"), "{text}");
         assert!(lines[2].starts_with("day,2026-11-01,5,5,"), "{text}");
         assert!(lines[3].starts_with("package,'+x@1,5,5,"), "{text}");
-        assert!(lines[4].starts_with("reason,cold,5,5,") && lines[4].ends_with(",,"), "{text}");
+        assert!(lines[4].starts_with("reason,cold,5,5,") && lines[4].ends_with(",,,"), "{text}");
         assert!(link(&text).is_some_and(|link| link.contains("%2C5%2C5%2C")), "{text}");
         assert_eq!(link(&"x".repeat(LONGEST_LINK)), None);
     }

@@ -174,15 +174,18 @@ fn legend(wire: bool) -> String {
 fn glance(facts: &Facts) -> String {
     let it = &facts.savings.totals;
     let whole = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    let crate::node::report::Saved { of_delivered, of_direct } = facts.savings.saved;
+    let crate::node::report::Saved { of_delivered, of_direct, by_recipe } = facts.savings.saved;
     let saved = |bytes: i64| if bytes < 0 { "wan" } else { "saved" };
-    let items = [
+    let mut items = vec![
         ("Clients received".to_owned(), whole(it.delivered), "received"),
         ("Without Branchline".to_owned(), whole(it.direct), "direct"),
         ("Crossed the WAN".to_owned(), whole(it.wan_wire), "wan"),
         ("Saved of what clients received".to_owned(), of_delivered, saved(of_delivered)),
         ("Saved of what would have crossed".to_owned(), of_direct, saved(of_direct)),
     ];
+    if it.rebuilt > 0 {
+        items.push(("Of that, by recipes".to_owned(), by_recipe, saved(by_recipe)));
+    }
     let chart = chart::signed(&items, |bytes| minus(&signed(bytes)));
     charted(
         "At a glance",

@@ -78,19 +78,20 @@ pub(super) fn word(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-/// The names of all figures, and of both savings.
+/// The names of all figures, and of the savings.
 pub(super) fn columns() -> String {
-    format!("{},saved_of_delivered,saved_of_direct", Totals::NAMES.join(","))
+    format!("{},saved_of_delivered,saved_of_direct,saved_by_recipe", Totals::NAMES.join(","))
 }
 
-/// The figures of a row, and both savings where they mean something: bytes by reason or by peer are no
+/// The figures of a row, and the savings where they mean something: bytes by reason or by peer are no
 /// share of what clients received.
 pub(super) fn figures(totals: &Totals, by: By) -> String {
     let mut cells = totals.figures().map(|figure| figure.to_string()).to_vec();
     if matches!(by, By::Reason | By::Peer) {
-        cells.extend([String::new(), String::new()]);
+        cells.extend([String::new(), String::new(), String::new()]);
     } else {
-        cells.extend([totals.saved_of_delivered().to_string(), totals.saved_of_direct().to_string()]);
+        let saved = [totals.saved_of_delivered(), totals.saved_of_direct(), totals.saved_by_recipe()];
+        cells.extend(saved.map(|saved| saved.to_string()));
     }
     cells.join(",")
 }
@@ -128,9 +129,12 @@ mod tests {
         let row = SavingsRow { about: About::Package("=cmd,\"x\"@1".into()), totals };
         let text = csv(std::slice::from_ref(&row), By::Package);
         let (head, line) = text.split_once('\n').expect("two lines");
-        assert!(head.starts_with("package,delivered,wan,") && head.ends_with(",saved_of_direct"), "{head}");
-        assert!(line.starts_with("\"'=cmd,\"\"x\"\"@1\",10,10,0,") && line.ends_with(",-15,-20"), "{line}");
-        assert_eq!(head.split(',').count(), 1 + Totals::NAMES.len() + 2);
-        assert!(csv(&[row], By::Reason).ends_with(",0,,"), "no savings by reason");
+        assert!(
+            head.starts_with("package,delivered,wan,") && head.ends_with(",saved_of_direct,saved_by_recipe"),
+            "{head}"
+        );
+        assert!(line.starts_with("\"'=cmd,\"\"x\"\"@1\",10,10,0,") && line.ends_with(",-15,-20,0"), "{line}");
+        assert_eq!(head.split(',').count(), 1 + Totals::NAMES.len() + 3);
+        assert!(csv(&[row], By::Reason).ends_with(",0,,,"), "no savings by reason");
     }
 }

@@ -52,6 +52,16 @@ const SOURCES: [Column; 6] = [
     ("SAVED", |it| words::share(it.saved_of_delivered(), it.delivered).unwrap_or_else(|| "-".into())),
     ("LOCAL", |it| Size(it.local).to_string()),
 ];
+/// Where something came by recipe.
+const WITH_RECIPES: [Column; 7] = [
+    SOURCES[0],
+    SOURCES[1],
+    SOURCES[2],
+    SOURCES[3],
+    SOURCES[4],
+    ("BY RECIPE", |it| words::signed(it.saved_by_recipe())),
+    SOURCES[5],
+];
 const REASONS: [Column; 3] = [
     ("CONTENT", |it| Size(it.wan.saturating_add(it.preloaded_wan)).to_string()),
     ("ON THE WIRE", |it| Size(it.wan_wire).to_string()),
@@ -80,6 +90,7 @@ pub(super) fn table(savings: &Savings, by: By, hosts: &Hosts, paper: &Paper) -> 
     let columns: &[Column] = match by {
         By::Reason => &REASONS,
         By::Peer => &PEERS,
+        _ if savings.totals.rebuilt > 0 => &WITH_RECIPES,
         _ => &SOURCES,
     };
     let name = |about: &About| match about {

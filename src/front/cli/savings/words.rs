@@ -48,6 +48,14 @@ pub(in super::super) fn sentences(savings: &Savings) -> Vec<String> {
             Size(it.direct)
         ));
     }
+    if it.rebuilt > 0 {
+        let by_recipe = savings.saved.by_recipe;
+        said.push(format!(
+            "Of that, {} by recipes, since new versions came as what has changed, and {} by sharing.",
+            signed(by_recipe),
+            signed(savings.saved.of_direct.saturating_sub(by_recipe))
+        ));
+    }
     if it.preloaded_media > 0 {
         said.push(format!("{} came from bundles, over no wire at all.", Size(it.preloaded_media)));
     }
