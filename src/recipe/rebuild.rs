@@ -36,11 +36,14 @@ pub fn rebuild(plan: &Plan, contents: &mut dyn Read, out: &mut dyn Write) -> Res
     })
 }
 
+/// A part as it is in the file, or why not.
+type Made = Result<Vec<u8>, RecipeError>;
+
 /// A part, its contents, and who waits for what comes of it.
 struct Job<'a> {
     part: &'a Part,
     contents: Vec<u8>,
-    made: SyncSender<Result<Vec<u8>, RecipeError>>,
+    made: SyncSender<Made>,
 }
 
 fn work(jobs: &Mutex<Receiver<Job>>) {
@@ -56,7 +59,7 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
 /// What is being put together, in the order of the file.
 #[derive(Default)]
 struct Pending {
-    parts: VecDeque<(u64, Receiver<Result<Vec<u8>, RecipeError>>)>,
+    parts: VecDeque<(u64, Receiver<Made>)>,
     bytes: u64,
 }
 

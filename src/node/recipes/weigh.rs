@@ -8,7 +8,7 @@ use super::log::{Outcome, WayWeighed, Weighing};
 use crate::core::id::{BlobId, ManifestId, RecipeId};
 use crate::core::recipe::{Choice, Facts, MAX_OFFER, Offer, Place, Prefer, Way, choose as weigh};
 use crate::node::Node;
-use crate::node::flow::News;
+use crate::node::flow::{News, opened};
 use crate::node::wan::{Run, WanFlight};
 
 /// What is shorter, in bytes at the origin, is pulled at once.
@@ -30,7 +30,13 @@ pub(super) struct Chosen {
 pub(super) async fn choose(node: &Node, wan: &WanFlight, run: &Run, news: &mut News<'_>) -> Option<Chosen> {
     let catalog = node.inner.catalog.current()?;
     let id = catalog.recipes_of(&run.blob).filter(|_| run.need >= SHORTEST)?;
-    let offer = match read(wan, id).await {
+    // Not before the WAN is open for this flight.
+    let pulling = opened(node, wan, news).await;
+    wan.is_for(run.reason);
+    let read = read(wan, id).await;
+    pulling.throttle().take(wan.owes(0));
+    drop(pulling);
+    let offer = match read {
         Ok(offer) => offer,
         Err(why) => {
             tracing::warn!(package = wan.label, why, "the recipes are not known; it is pulled as shipped");

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn altered_choices_and_streams_are_refused_or_give_something_else() {
+    fn altered_choices_and_streams_are_refused_or_give_no_more_than_they_may() {
         let content: Vec<u8> = contents().swap_remove(0)[..50_000].to_vec();
         let (stream, mut choices) = (deflated(&content, 6), Vec::new());
         assert!(learn(&span(&stream), &span(&content), &mut choices).expect("memory"));
@@ -205,8 +205,10 @@ mod tests {
             altered.truncate(altered.len() - n % 3 * (n % 50));
             let mut out = Vec::new();
             let mut again = Again::new(&altered, &mut out);
-            let same = again.write_all(&content).is_ok() && again.finish().is_ok() && out == stream;
-            assert!(!same || altered == choices, "{n}");
+            if again.write_all(&content).is_ok() {
+                again.finish().ok();
+            }
+            assert!(out.len() < 8 * content.len(), "{n}: {} bytes", out.len());
             let mut altered = stream.clone();
             let at = n * 104_729 % altered.len();
             altered[at] ^= 1 << (n % 8);
