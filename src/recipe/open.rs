@@ -19,6 +19,8 @@ const BATCH: u64 = 32 << 20;
 const BATCH_ITEMS: usize = 256;
 /// Between the names of an archive and of what is in it.
 const WITHIN: char = '!';
+/// What has no name of its own, and is no archive: all of the file, or all that is in a stream.
+const WHOLE: &str = "content";
 /// What an encoder chose, as a member.
 const CHOICES: &str = "choices";
 
@@ -141,8 +143,9 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Something: an archive, a stream, or plain bytes.
     fn any(&mut self, span: &Span, path: &str, depth: u32, parts: &mut Vec<Part>) -> Result<(), RecipeError> {
+        let name = if path.is_empty() { WHOLE } else { path };
         if depth >= self.look.limits.depth || span.len() < SHORTEST {
-            return self.raw(span, path, parts);
+            return self.raw(span, name, parts);
         }
         let room = self.look.limits.members.saturating_sub(self.opened.members.len() / 2);
         match Format::of(span)? {
@@ -152,7 +155,7 @@ impl Walk<'_> {
             Some(Format::Gzip) => self.gzip(span, path, depth, parts),
             Some(Format::Xz) => self.coded(span, path, depth, parts, Kind::Xz),
             Some(Format::Zstd) => self.coded(span, path, depth, parts, Kind::Zstd),
-            None => self.raw(span, path, parts),
+            None => self.raw(span, name, parts),
         }
     }
 

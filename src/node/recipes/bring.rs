@@ -15,7 +15,7 @@ use crate::node::flow::{Flow, News};
 use crate::node::wan::{Run, WanFlight};
 use crate::node::{Node, blocking};
 use crate::origin::OriginError;
-use crate::recipe::Span;
+use crate::recipe::{RecipeError, Span};
 use crate::store::Blob;
 
 /// Blocks that wait to be applied.
@@ -52,9 +52,7 @@ pub(super) async fn bring(
         }
         _ => return Err("it is against another version than the origin says".to_owned()),
     };
-    let took = object.rebuild(head, old, blob).await?;
-    node.learn(chosen, took);
-    Ok(())
+    object.rebuild(head, old, blob, chosen).await
 }
 
 /// The object, read from its beginning to its end.
@@ -122,13 +120,23 @@ impl Object<'_> {
     }
 
     /// Hands the blocks to a thread that rebuilds the blob, and books what it stores.
-    async fn rebuild(mut self, head: Head, old: Option<Span>, blob: &Arc<dyn Blob>) -> Result<Took, String> {
+    async fn rebuild(
+        mut self,
+        head: Head,
+        old: Option<Span>,
+        blob: &Arc<dyn Blob>,
+        chosen: &Chosen,
+    ) -> Result<(), String> {
         let (blocks, coming) = mpsc::channel::<Came>(WAITING);
         let (stored, booked) = mpsc::channel::<Stored>(BOOKED);
         let (target, plan, busy) = (blob.clone(), head.clone(), Busy::default());
         let working = busy.clone();
-        let work =
-            tokio::task::spawn_blocking(move || rebuild::run(&plan, old, coming, &target, &stored, &working));
+        let (node, chosen) = (self.node.clone(), chosen.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let took = rebuild::run(&plan, old, coming, &target, &stored, &working)?;
+            node.learn(&chosen, took);
+            Ok::<_, RecipeError>(())
+        });
         let book = self.node.clone().book(
             self.wan.label.clone(),
             Source::Wan(self.run.reason),
@@ -154,7 +162,7 @@ impl Object<'_> {
         };
         // A thread cannot be ended: it finds that nobody takes what it gives.
         tokio::select! {
-            (took, ()) = async { tokio::join!(feed, book) } => took,
+            (done, ()) = async { tokio::join!(feed, book) } => done,
             () = stuck => Err(format!("nothing was rebuilt for {} s", STUCK.as_secs())),
         }
     }

@@ -115,12 +115,30 @@ impl Course {
     async fn all(&self, node: &Node, wan: &WanFlight, blob: &Arc<dyn Blob>, run: &Run, news: &mut News<'_>) {
         let Some(chosen) = weigh::choose(node, wan, run, news).await else { return };
         self.brought.store(true, Ordering::Relaxed);
+        // With the last chunk the flight is over, and this with it.
+        let ending = Ending { node, blob };
         let brought = bring::bring(node, wan, blob, run, &chosen).await;
+        std::mem::forget(ending);
         if let Err(why) = &brought {
             let (package, recipe) = (&wan.label, chosen.way.recipe);
             tracing::warn!(package, %recipe, why, "a recipe failed; what is missing is pulled as shipped");
         }
         node.inner.recipes.log.ended(&run.blob, brought);
+    }
+}
+
+/// Notes how a recipe has ended that was not waited for.
+struct Ending<'a> {
+    node: &'a Node,
+    blob: &'a Arc<dyn Blob>,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let manifest = self.blob.manifest();
+        let whole = self.blob.held().len() == manifest.count();
+        let result = if whole { Ok(()) } else { Err("nobody wants it here any more".to_owned()) };
+        self.node.inner.recipes.log.ended(&manifest.blob(), result);
     }
 }
 

@@ -209,6 +209,9 @@ mod tests {
                 again.finish().ok();
             }
             assert!(out.len() < 8 * content.len(), "{n}: {} bytes", out.len());
+            if n % 10 > 0 {
+                continue; // to find the rules takes longer
+            }
             let mut altered = stream.clone();
             let at = n * 104_729 % altered.len();
             altered[at] ^= 1 << (n % 8);
