@@ -187,12 +187,13 @@ impl Node {
         ]
     }
 
-    /// How the background gives way to others on the WAN.
+    /// Whether recipes can be relied on.
     fn recipes(&self) -> Family {
         let help = "Recipes that failed: what was missing was pulled as shipped.";
         Family::one(Kind::Counter, "recipe_failures", help, self.recipe_failures())
     }
 
+    /// How the background gives way to others on the WAN.
     fn giving_way(&self) -> Vec<Family> {
         let it = self.yielding_status();
         let queueing = it.queueing_ms.map(|ms| (ms * 1e3) as u64);

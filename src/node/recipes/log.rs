@@ -80,7 +80,16 @@ impl Log {
         if result.is_err() {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
-        let outcome = result.map_or_else(Outcome::Failed, |()| Outcome::Rebuilt);
+        self.set(blob, result.map_or_else(Outcome::Failed, |()| Outcome::Rebuilt));
+    }
+
+    /// The flight has ended, or another node leads it now.
+    pub(super) fn left(&self, blob: &BlobId, whole: bool) {
+        let why = || "nobody wants it here any more, or another machine leads now".to_owned();
+        self.set(blob, if whole { Outcome::Rebuilt } else { Outcome::Failed(why()) });
+    }
+
+    fn set(&self, blob: &BlobId, outcome: Outcome) {
         if let Some(entry) = self.entries().iter_mut().find(|entry| entry.blob == *blob) {
             entry.outcome = outcome;
         }

@@ -137,8 +137,7 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let manifest = self.blob.manifest();
         let whole = self.blob.held().len() == manifest.count();
-        let result = if whole { Ok(()) } else { Err("nobody wants it here any more".to_owned()) };
-        self.node.inner.recipes.log.ended(&manifest.blob(), result);
+        self.node.inner.recipes.log.left(&manifest.blob(), whole);
     }
 }
 

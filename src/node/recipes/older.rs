@@ -14,6 +14,9 @@ use crate::node::{Node, blocking};
 use crate::recipe::{How, Limits, PARSE, PARSE_CHOICES, RecipeError, Span, open};
 use crate::store::{Blob, PIECE, StoreError};
 
+/// What may be unpacked beyond the contents, in bytes.
+const SOME_MORE: u64 = 16 << 20;
+
 /// The contents of the older version, as the recipe says that they are.
 ///
 /// # Errors
@@ -39,7 +42,9 @@ pub(super) async fn contents(node: &Node, chosen: &Chosen, expected: &Reference)
             "the disk has no room for the {room} bytes that opening the older version takes"
         ));
     }
-    let limits = Limits { contents: expected.contents, ..Limits::default() };
+    // What is unpacked on the way may be a little longer than what it holds.
+    let most = expected.contents.saturating_add(expected.contents / 8).saturating_add(SOME_MORE);
+    let limits = Limits { contents: most, ..Limits::default() };
     let opened = blocking(move || {
         let begun = Instant::now();
         unpack(&held, how, &limits, &folder).map(|(span, hash)| (span, hash, begun.elapsed()))
