@@ -1,9 +1,7 @@
 //! What admins order: copies that the site keeps, pins, followed packages; by real agents.
 
-mod support;
-
+use crate::support::{Agent, Stage, fail, noise, succeed, wait_for};
 use serde_json::Value;
-use support::{Agent, Stage, fail, noise, succeed, wait_for};
 
 /// So many agents that know each other.
 fn site(stage: &Stage, count: usize, more: &[&str]) -> Vec<Agent> {
@@ -100,7 +98,7 @@ fn a_seed_follows_its_channel_and_a_late_comer_hears_of_it() {
     let (listen, gateway) = (agents[1].listen, agents[1].gateway);
     agents[1] = stage.launch("1", listen, gateway, &["--peer", &peer]);
     wait_for("it to be back", || {
-        support::request(gateway, "/api/v1/orders", "")
+        crate::support::request(gateway, "/api/v1/orders", "")
             .is_some_and(|it| it.text().contains("seed/tool@stable"))
     });
 }
@@ -114,10 +112,10 @@ fn of_opposite_orders_at_the_same_moment_one_holds_everywhere() {
     succeed(&["pin", "tool", "--site", "--state-dir", &state(2)]);
     for _ in 0..5 {
         let both = std::thread::scope(|scope| {
-            let pin =
-                scope.spawn(|| support::branchline(&["pin", "tool", "--site", "--state-dir", &state(0)]));
-            let unpin =
-                scope.spawn(|| support::branchline(&["unpin", "tool", "--site", "--state-dir", &state(1)]));
+            let pin = scope
+                .spawn(|| crate::support::branchline(&["pin", "tool", "--site", "--state-dir", &state(0)]));
+            let unpin = scope
+                .spawn(|| crate::support::branchline(&["unpin", "tool", "--site", "--state-dir", &state(1)]));
             [pin, unpin].map(|it| it.join().expect("a command"))
         });
         let orders = || agents.iter().map(|it| it.api("orders")["site"].clone()).collect::<Vec<_>>();
@@ -162,7 +160,7 @@ fn pins_fit_or_are_refused_and_followed_packages_come_by_themselves() {
     });
     assert!(copies(&agents, "small@1").contains(&0));
     // A site-wide pin that no machine has room for is told by each of them.
-    let said = support::branchline(&["pin", "big", "--site", "--state-dir", &state]);
+    let said = crate::support::branchline(&["pin", "big", "--site", "--state-dir", &state]);
     assert_eq!(said.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&said.stdout).matches("the cache takes").count(), 2);
     // What cannot be kept is said, and the rest goes on.

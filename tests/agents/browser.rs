@@ -5,13 +5,11 @@
 //! node looks anyway. Without, the test says by name that it was skipped; `BRANCHLINE_BROWSER=required`
 //! makes that a failure. Screenshots go to `BRANCHLINE_SHOTS`, if that names a folder.
 
-mod support;
-
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use support::{Agent, Stage, noise, wait_for};
+use crate::support::{Agent, Stage, noise, wait_for};
 
 /// The browser, by the names that distributions give it.
 fn chromium() -> Option<PathBuf> {

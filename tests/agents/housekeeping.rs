@@ -1,12 +1,10 @@
 //! Keeping a store in order: reading back, freeing, quotas, and hooks; by real agents.
 
-mod support;
-
 use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
+use crate::support::{Agent, Stage, branchline, fail, noise, succeed, wait_for};
 use serde_json::Value;
-use support::{Agent, Stage, branchline, fail, noise, succeed, wait_for};
 
 fn held(agent: &Agent, name: &str, version: &str) -> String {
     let packages = agent.api("packages");
@@ -96,7 +94,7 @@ fn damage_is_found_told_and_healed_from_neighbours() {
     let (listen, gateway) = (second.listen, second.gateway);
     second = stage.launch("1", listen, gateway, &["--peer", &first.peer()]);
     wait_for("it to be back", || {
-        support::request(gateway, "/healthz", "").is_some_and(|it| it.status == 200)
+        crate::support::request(gateway, "/healthz", "").is_some_and(|it| it.status == 200)
     });
     let verification = &second.api("status")["verification"];
     assert_eq!(
@@ -193,7 +191,7 @@ fn a_package_keeps_to_its_quota_and_what_is_larger_passes_through() {
     agent.process.kill();
     agent = stage.launch("0", agent.listen, agent.gateway, &["--package-quota", "tool=500kB"]);
     wait_for("the quota to be told", || {
-        let status = support::request(agent.gateway, "/api/v1/status", "");
+        let status = crate::support::request(agent.gateway, "/api/v1/status", "");
         status.is_some_and(|it| it.json()["package_quotas"][0]["over"] == 100_000)
     });
     let text = succeed(&["status", "--state-dir", &state]);
@@ -203,7 +201,7 @@ fn a_package_keeps_to_its_quota_and_what_is_larger_passes_through() {
     agent.process.kill();
     agent = stage.launch("0", agent.listen, agent.gateway, &["--package-quota", "tool=500kB"]);
     wait_for("it to go", || {
-        support::request(agent.gateway, "/api/v1/status", "")
+        crate::support::request(agent.gateway, "/api/v1/status", "")
             .is_some_and(|it| it.json()["store"]["complete"] == 0)
     });
 }
@@ -236,7 +234,7 @@ fn a_hook_runs_once_for_each_version_that_arrives() {
     agent = stage.launch("0", agent.listen, agent.gateway, &more);
     wait_for("it again", || lines() == "tool 1 stable, tool 2 stable, tool 2 stable");
     wait_for("its failure", || {
-        support::request(agent.gateway, "/api/v1/status", "")
+        crate::support::request(agent.gateway, "/api/v1/status", "")
             .is_some_and(|it| it.json()["hook"]["failing"][0]["exit_code"] == 4)
     });
     assert!(agent.api("status")["hook"]["last"]["output"].is_null(), "what it said is for admins alone");
@@ -254,7 +252,7 @@ fn a_hook_runs_once_for_each_version_that_arrives() {
     agent.process.kill();
     agent = stage.launch("0", agent.listen, agent.gateway, &more);
     wait_for("it to be back", || {
-        support::request(agent.gateway, "/api/v1/status", "")
+        crate::support::request(agent.gateway, "/api/v1/status", "")
             .is_some_and(|it| it.json()["keeping"][0]["complete"] == true)
     });
     stage.publish("tool", "3", &noise("3", 300_000));

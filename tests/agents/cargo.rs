@@ -1,13 +1,11 @@
 //! A real cargo builds from a sparse registry through the agents of a site.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::tools::{Nginx, is_missing, run};
+use crate::support::{Agent, Stage, assert_balanced, request, wait_for};
 use sha2::Digest as _;
-use support::tools::{Nginx, is_missing, run};
-use support::{Agent, Stage, assert_balanced, request, wait_for};
 
 const TOOLS: [&str; 2] = ["cargo", "nginx"];
 

@@ -1,12 +1,10 @@
 //! Upgrades that cost what has changed: from `publish` to the client, by real programs.
 
-mod support;
-
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use crate::support::{Agent, Stage, assert_balanced, fail, succeed, wait_for};
 use serde_json::Value;
-use support::{Agent, Stage, assert_balanced, fail, succeed, wait_for};
 
 /// A gzip of text that repeats itself where gzip does not see it; each version has changed a few lines.
 fn package(version: usize) -> Vec<u8> {

@@ -3,16 +3,14 @@
 //! They need `python3` with `venv`, and `uv`; without, each says by name that it was skipped.
 //! `BRANCHLINE_CLIENTS=required` makes that a failure.
 
-mod support;
-
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
-use support::{Agent, Stage, free_port, request, wait_for};
+use crate::support::{Agent, Stage, free_port, request, wait_for};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/index.py");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agents/support/index.py");
 
 fn is_missing(name: &str, programs: &[&[&str]]) -> bool {
     let works = |command: &&&[&str]| {

@@ -1,13 +1,11 @@
 //! Promises 5 and 6: a crash loses nothing, and the books balance. An agent is killed a hundred times,
 //! at any instant.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use support::{Stage, assert_balanced, free_port, noise, wait_for};
+use crate::support::{Stage, assert_balanced, free_port, noise, wait_for};
 
 /// Reads what an agent has to say of a package until it breaks off; checks each byte.
 fn read_and_check(gateway: SocketAddr, path: &str, right: &[u8]) -> usize {

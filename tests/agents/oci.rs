@@ -3,8 +3,6 @@
 //! They need `docker-registry`, `skopeo` and `htpasswd`; without, each says by name that it was skipped.
 //! `BRANCHLINE_CLIENTS=required` makes that a failure.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -12,10 +10,10 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::tools::is_missing;
+use crate::support::{Agent, Stage, free_port, noise, request, wait_for};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use support::tools::is_missing;
-use support::{Agent, Stage, free_port, noise, request, wait_for};
 
 const PROGRAMS: [&str; 3] = ["docker-registry", "skopeo", "htpasswd"];
 
@@ -156,7 +154,7 @@ fn wan(agents: &[Agent]) -> u64 {
     agents.iter().map(figure).sum()
 }
 
-fn code(answer: &support::Answer) -> String {
+fn code(answer: &crate::support::Answer) -> String {
     answer.json()["errors"][0]["code"].as_str().unwrap_or_default().to_owned()
 }
 
@@ -233,7 +231,8 @@ fn skopeo_goes_by_what_setup_wrote() {
     let spec = format!("corp oci http://{} as=hub.example", registry.address);
     let agents = site(&stage, 1, &["--upstream", &spec]);
     let (root, gateway) = (stage.path("root"), agents[0].gateway.to_string());
-    let said = support::succeed(&["setup", "podman", "--root", &root, "--gateway", &gateway, "--json"]);
+    let said =
+        crate::support::succeed(&["setup", "podman", "--root", &root, "--gateway", &gateway, "--json"]);
     let said: Value = serde_json::from_str(&said).expect("JSON");
     let config = said["changes"][0]["path"].as_str().expect("a path");
     let into = dir.join("pulled");

@@ -1,13 +1,11 @@
 //! What the dashboard stands on: the site as one node sees it, its health, and events as they happen.
 
-mod support;
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::support::{Agent, Stage, noise, request, wait_for};
 use serde_json::Value;
-use support::{Agent, Stage, noise, request, wait_for};
 
 fn site(stage: &Stage) -> Vec<Agent> {
     let mut agents = vec![stage.agent("0", &["--role", "seed"])];

@@ -1,8 +1,6 @@
 //! Several agents on one machine: sharing, healing, strangers, and what clients see.
 
-mod support;
-
-use support::{Agent, Stage, assert_balanced, branchline, fail, noise, request, succeed, wait_for};
+use crate::support::{Agent, Stage, assert_balanced, branchline, fail, noise, request, succeed, wait_for};
 
 fn members(agent: &Agent) -> usize {
     agent.api("peers").as_array().map_or(0, Vec::len)
@@ -165,7 +163,8 @@ fn ports_in_use_and_shared_state_are_told() {
     let stage = Stage::new("400mbit");
     let agent = stage.agent("0", &[]);
     let told = |more: &[&str], code: i32, what: &str| {
-        let mut second = stage.launch("second", support::free_port(), support::free_port(), more);
+        let mut second =
+            stage.launch("second", crate::support::free_port(), crate::support::free_port(), more);
         assert_eq!(second.process.0.wait().expect("ends").code(), Some(code));
         assert!(second.log().contains(what), "{}", second.log());
     };

@@ -1,14 +1,12 @@
 //! Foreign files through the agents of a site, from a real web server and from hostile ones.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::{Agent, Stage, assert_balanced, noise, request, wait_for};
+use crate::support::{Agent, Stage, assert_balanced, noise, request, wait_for};
 
 /// A site whose upstream `files` is this server.
 fn site(stage: &Stage, count: usize, upstream: SocketAddr) -> Vec<Agent> {

@@ -1,12 +1,10 @@
 //! Packages that go to a branch on a disk: bundles are written, read, cut, altered, and read again.
 
-mod support;
-
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
+use crate::support::{Agent, Stage, assert_balanced, branchline, fail, noise, succeed, wait_for};
 use serde_json::Value;
-use support::{Agent, Stage, assert_balanced, branchline, fail, noise, succeed, wait_for};
 
 /// Another version of some content: most of it the same, and as long again.
 fn upgraded(content: &[u8]) -> Vec<u8> {

@@ -1,13 +1,12 @@
 //! `/metrics`: how long it takes, and that rules and dashboards ask for what there is.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::{Agent, Stage, noise, request, wait_for};
 use branchline::core::id::{BlobId, ChunkId, PackId};
 use branchline::core::manifest::{Chunk, Manifest};
 use branchline::core::quota::Quotas;
@@ -15,7 +14,6 @@ use branchline::node::books::hour_now;
 use branchline::node::figures::site_names;
 use branchline::store::{DiskStore, Limits, Store};
 use serde_json::{Value, json};
-use support::{Agent, Stage, noise, request, wait_for};
 
 const PACKAGES: usize = 10_000;
 

@@ -1,9 +1,7 @@
 //! The books as people read them: the table, CSV and JSON of `branchline savings`, and `branchline report`.
 
-mod support;
-
+use crate::support::{Agent, Stage, branchline, fail, noise, succeed, wait_for};
 use serde_json::Value;
-use support::{Agent, Stage, branchline, fail, noise, succeed, wait_for};
 
 /// Two agents that have fetched the same package, and told each other.
 fn site(stage: &Stage) -> [Agent; 2] {

@@ -1,12 +1,10 @@
 //! `branchline setup`: what it writes leads real tools to the agent, and goes again.
 
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 
-use support::tools::{is_missing, run};
-use support::{Stage, fail, succeed};
+use crate::support::tools::{is_missing, run};
+use crate::support::{Stage, fail, succeed};
 
 const TOOLS: [&str; 7] = ["apt", "pip", "npm", "cargo", "containerd", "docker", "podman"];
 const SPECS: [&str; 5] = [

@@ -1,7 +1,5 @@
 //! What origins, disks and admins can do wrong: each gets a clear word, or heals.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -9,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::{Stage, assert_balanced, branchline, fail, noise, request, succeed, wait_for};
+use crate::support::{Stage, assert_balanced, branchline, fail, noise, request, succeed, wait_for};
 
 /// How an origin misbehaves.
 #[derive(Debug, Clone, Copy)]
@@ -170,7 +168,7 @@ fn a_publish_that_was_interrupted_resumes_and_is_never_half_there() {
     let arguments =
         ["publish", &file, "--name", "demo", "--version", "1", "--origin", &tree, "--keys", &keys, "--json"];
     let log = stage.dir.path().join("publish.log");
-    let mut killed = support::Process::start(&arguments, &log);
+    let mut killed = crate::support::Process::start(&arguments, &log);
     wait_for("the first pack", || {
         let packs = std::fs::read_dir(stage.path("tree/packs")).expect("a folder").flatten();
         packs.filter(|pack| pack.file_name().len() == 64).count() > 0
@@ -233,7 +231,8 @@ fn a_full_quota_evicts_the_oldest_and_passes_through_what_cannot_fit() {
         assert!(agent.get(&format!("/packages/demo/{n}")).body == *content);
         std::thread::sleep(Duration::from_millis(50));
     }
-    let held = |agent: &support::Agent| agent.api("status")["store"]["bytes"].as_u64().expect("a figure");
+    let held =
+        |agent: &crate::support::Agent| agent.api("status")["store"]["bytes"].as_u64().expect("a figure");
     assert!(held(&agent) <= 2_500_000);
     assert!(agent.get("/packages/big/1").body == big, "passed through");
     assert!(held(&agent) <= 2_500_000);

@@ -4,15 +4,13 @@
 //! verdaccio`) or on the path; without, each says by name that it was skipped. `BRANCHLINE_CLIENTS=required`
 //! makes that a failure.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 
+use crate::support::{Agent, Stage, free_port, noise, request, wait_for};
 use serde_json::{Value, json};
-use support::{Agent, Stage, free_port, noise, request, wait_for};
 
 fn verdaccio() -> PathBuf {
     let prefix = std::env::var_os("BRANCHLINE_VERDACCIO").map(PathBuf::from);

@@ -1,10 +1,8 @@
 //! A site that is cut off from its origin: what it holds is served, to machines that join later, too.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::{Agent, Stage, noise, succeed, wait_for};
+use crate::support::{Agent, Stage, noise, succeed, wait_for};
 
 fn members(agent: &Agent) -> usize {
     agent.api("peers").as_array().map_or(0, Vec::len)

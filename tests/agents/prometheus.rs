@@ -3,16 +3,14 @@
 //! They need `prometheus` and `promtool`; without, each says by name that it was skipped.
 //! `BRANCHLINE_PROMETHEUS=required` makes that a failure.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::support::{Agent, Stage, free_port, noise, request, wait_for};
 use serde_json::Value;
-use support::{Agent, Stage, free_port, noise, request, wait_for};
 
 fn is_missing(name: &str) -> bool {
     let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
@@ -271,6 +269,6 @@ fn a_receiver_in_trouble_is_mentioned_once_and_the_token_never() {
     let log = agent.log();
     assert_eq!(log.matches("could not be pushed").count(), 1, "{log}");
     assert!(!log.contains("secret"), "{log}");
-    let refused = support::branchline(&["agent", "--push-url", "http://user:word@x/y"]);
+    let refused = crate::support::branchline(&["agent", "--push-url", "http://user:word@x/y"]);
     assert!(!refused.status.success());
 }

@@ -1,14 +1,12 @@
 //! A real apt-get fetches from a real nginx through the agents of a site.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::tools::{Nginx, is_missing, run};
-use support::{Agent, Stage, assert_balanced, noise, request, wait_for};
+use crate::support::tools::{Nginx, is_missing, run};
+use crate::support::{Agent, Stage, assert_balanced, noise, request, wait_for};
 
 const TOOLS: [&str; 6] = ["apt-get", "apt-ftparchive", "dpkg-scanpackages", "dpkg-deb", "gpg", "nginx"];
 

@@ -1,11 +1,9 @@
 //! WAN windows with real agents: a schedule for the whole site, closed and open, urgent, and a month.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{Agent, Stage, branchline, fail, noise, request, succeed, wait_for};
 use jiff::{ToSpan, Zoned};
-use support::{Agent, Stage, branchline, fail, noise, request, succeed, wait_for};
 
 /// Two agents that know each other.
 fn pair(stage: &Stage) -> [Agent; 2] {

@@ -1,12 +1,10 @@
 //! Channels that move, versions that are retired: nothing in use is broken by a change of the catalog.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use crate::support::{Agent, Stage, fail, noise, request, succeed, wait_for};
 use serde_json::Value;
-use support::{Agent, Stage, fail, noise, request, succeed, wait_for};
 
 /// A command on the stage's catalog.
 fn admin(stage: &Stage, arguments: &[&str]) -> Vec<String> {

@@ -1,0 +1,28 @@
+//! Whole agents, as processes on this machine's loopback interface: each feature as its users meet it.
+//!
+//! One binary, because each further one links the whole program again.
+
+mod support;
+
+mod apt;
+mod bad_input;
+mod browser;
+mod cargo;
+mod channels;
+mod crash;
+mod dashboard;
+mod housekeeping;
+mod keeping;
+mod media;
+mod metrics;
+mod npm;
+mod oci;
+mod offline;
+mod prometheus;
+mod pypi;
+mod recipes;
+mod report;
+mod setup;
+mod site;
+mod upstream;
+mod windows;
