@@ -17,6 +17,7 @@ pub mod figures;
 mod flow;
 mod gc;
 pub mod hook;
+pub mod hub;
 mod hurry;
 mod inline;
 mod keeping;
@@ -182,6 +183,7 @@ struct Inner {
     standing: Arc<Standing>,
     dealings: dealings::Ledger,
     recipes: recipes::Recipes,
+    hub: hub::Hub,
     surveys: neighbours::Surveys,
     feed: report::Feed,
     speeds: report::Speeds,
@@ -288,6 +290,7 @@ impl Node {
                 standing,
                 dealings: dealings::Ledger::default(),
                 recipes: recipes::Recipes::default(),
+                hub: hub::Hub::new(&config),
                 surveys: neighbours::Surveys::default(),
                 feed: report::Feed::default(),
                 speeds: report::Speeds::default(),

@@ -28,6 +28,8 @@ pub enum Role {
     Normal,
     /// Takes, and gives nothing: it never leads others, and serves nobody.
     Leech,
+    /// As a seed; and it makes recipes of upstreams' objects, for the sites whose upstream its gateway is.
+    Hub,
 }
 
 impl Role {
@@ -37,7 +39,13 @@ impl Role {
             Self::Seed => "seed",
             Self::Normal => "normal",
             Self::Leech => "leech",
+            Self::Hub => "hub",
         }
+    }
+
+    /// It is always on, and keeps more than others.
+    pub fn is_seed(self) -> bool {
+        matches!(self, Self::Seed | Self::Hub)
     }
 
     /// It passes on what it holds, and leads others.
@@ -48,7 +56,7 @@ impl Role {
     /// The weight that a node of this role has where another has `weight`.
     fn weight(self, weight: u32) -> u32 {
         match self {
-            Self::Seed => weight.saturating_mul(SEED),
+            Self::Seed | Self::Hub => weight.saturating_mul(SEED),
             Self::Normal => weight,
             Self::Leech => 0,
         }

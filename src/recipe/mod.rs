@@ -18,6 +18,7 @@ mod plan;
 mod rebuild;
 mod span;
 mod tar;
+mod write;
 mod xz;
 mod zip;
 mod zstd;
@@ -26,6 +27,7 @@ pub use open::{How, Member, Opened, is_known, open};
 pub use plan::{MAX_PLAN, Part, Plan};
 pub use rebuild::rebuild;
 pub use span::Span;
+pub use write::{Contents, Older, Written, write};
 
 /// The rules by which files are opened. Another number, other contents.
 pub const PARSE: u32 = 1;

@@ -12,6 +12,7 @@ mod channels;
 mod crash;
 mod dashboard;
 mod housekeeping;
+mod hub;
 mod keeping;
 mod media;
 mod metrics;

@@ -7,7 +7,7 @@ use crate::support::{Agent, Stage, assert_balanced, fail, succeed, wait_for};
 use serde_json::Value;
 
 /// A gzip of text that repeats itself where gzip does not see it; each version has changed a few lines.
-fn package(version: usize) -> Vec<u8> {
+pub fn package(version: usize) -> Vec<u8> {
     let line = |n: usize| {
         let word = blake3::hash(&(n % 3001).to_le_bytes()).to_hex();
         let changed = if n % 5000 < version { format!(" changed in {version}") } else { String::new() };

@@ -14,7 +14,7 @@ from branch import ROOT, Site, payload
 from scenarios import balanced, expect
 
 MACHINES = 8
-INDEX = ROOT / "tests/support/index.py"
+INDEX = ROOT / "tests/agents/support/index.py"
 
 
 def plain(name, home):

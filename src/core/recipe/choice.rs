@@ -41,7 +41,7 @@ impl std::str::FromStr for Prefer {
 }
 
 /// How fast this machine works, in bytes of content per second.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Speeds {
     /// Compresses with deflate, bit for bit as somebody else did.
     pub deflate: f64,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
 use super::{FORMAT, RecipeFormatError};
 use crate::core::id::{BlobId, RecipeId};
@@ -13,7 +14,7 @@ pub const MAX_OFFER: u64 = 64 << 10;
 const MAX_WAYS: usize = 256;
 
 /// What a machine does to rebuild a blob, in bytes of content.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
     /// All that is inside it.
     pub contents: u64,
@@ -26,7 +27,7 @@ pub struct Work {
 }
 
 /// One recipe, as far as it has to be known to choose.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Way {
     /// The recipe.
     pub recipe: RecipeId,

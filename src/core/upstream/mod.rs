@@ -5,7 +5,9 @@
 //! stream of unknown content, so it cannot have a manifest before it has come: it is cut into
 //! [`segments`](segment), each of which is a blob with a manifest of its own as soon as it is here.
 
+pub mod alike;
 pub mod freshness;
+pub mod hub;
 pub mod record;
 pub mod segment;
 
@@ -14,7 +16,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::hash_name;
+use super::id::{BlobId, hash_name};
 
 /// So many nodes more, and one home more for each upstream.
 const NODES_A_HOME: usize = 8;
@@ -118,6 +120,11 @@ impl ObjectKey {
     /// The same object, as it is known to those alone who have what its realm was made of.
     pub fn within(&self, realm: &[u8; 32]) -> Self {
         Self::of(&[&self.as_bytes()[..], realm].concat())
+    }
+
+    /// Of an object that was replaced in its place, by all its bytes.
+    pub fn of_content(content: &BlobId) -> Self {
+        Self::of(format!("content {content}").as_bytes())
     }
 
     /// Of an object that is known by its place alone; `variant` tells what of its representations, such

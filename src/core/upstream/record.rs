@@ -58,6 +58,16 @@ impl Record {
         self.segments.iter().map(|segment| segment.size).sum()
     }
 
+    /// A name of all its bytes, once it is complete: the BLAKE3 of its segments' names. Objects are cut alike
+    /// wherever they come, so that the same bytes have the same name.
+    pub fn content(&self) -> BlobId {
+        let mut hasher = blake3::Hasher::new();
+        for segment in &self.segments {
+            hasher.update(segment.blob.as_bytes());
+        }
+        BlobId::from_bytes(*hasher.finalize().as_bytes())
+    }
+
     /// What it says about its reuse.
     pub fn reuse(&self) -> Reuse {
         freshness::reuse(self.header("cache-control").unwrap_or_default())

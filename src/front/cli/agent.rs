@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::config::{self, LogFormat, Resolved, Written};
 use crate::front::http;
-use crate::node::Node;
+use crate::node::{Node, Role};
 
 /// Requests that are under way when the agent is told to stop have so long to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -69,6 +69,7 @@ fn stand_back(nice: i32) {
 async fn serve(resolved: Resolved) -> anyhow::Result<()> {
     let state_dir = resolved.node.state_dir.clone();
     let site = resolved.node.site.clone();
+    look_over(&resolved);
     // The gateway's port first: whoever has it taken is told before anything is changed.
     let gateway = http::bind(resolved.gateway, "--gateway").await?;
     let node = Node::start(resolved.node).await?;
@@ -93,6 +94,19 @@ async fn serve(resolved: Resolved) -> anyhow::Result<()> {
     node.stop().await;
     std::fs::remove_file(state_dir.join("admin.sock")).ok();
     Ok(())
+}
+
+/// Warns of what is allowed and seldom meant.
+fn look_over(resolved: &Resolved) {
+    let (node, gateway) = (&resolved.node, resolved.gateway);
+    if node.role == Role::Hub && gateway.ip().is_loopback() {
+        tracing::warn!(%gateway, "a hub whose gateway only this machine reaches: set gateway = \"0.0.0.0:7420\" for the sites");
+    }
+    for upstream in node.upstreams.iter().filter(|it| it.credentials.is_some() && !gateway.ip().is_loopback())
+    {
+        let upstream = &upstream.name;
+        tracing::warn!(upstream, %gateway, "whoever reaches the gateway gets what this upstream's credentials are good for");
+    }
 }
 
 /// Tells systemd how things stand, if it has started us with `Type=notify`.

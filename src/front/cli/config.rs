@@ -105,7 +105,8 @@ pub(super) struct Written {
     #[arg(long, env = "BRANCHLINE_OFFLINE_GRACE", value_name = "TIME")]
     offline_grace: Option<Lapse>,
     /// What this node is to its site: a seed leads rather than others and keeps more, a leech takes
-    /// and gives nothing [default: normal]
+    /// and gives nothing; a hub is a seed at headquarters whose gateway gives other sites upstreams'
+    /// objects by recipe [default: normal]
     #[arg(long, env = "BRANCHLINE_ROLE", value_name = "ROLE")]
     role: Option<Role>,
     /// The link of this machine is paid for by volume: leave leading to others where they can
@@ -340,7 +341,7 @@ fn push(
 
 /// The most that the cache takes, unless told otherwise.
 fn default_cache_size(role: Role) -> Size {
-    Size(if role == Role::Seed { 100 << 30 } else { 20 << 30 })
+    Size(if role.is_seed() { 100 << 30 } else { 20 << 30 })
 }
 
 /// Where the agent keeps its state, unless told otherwise.

@@ -106,7 +106,7 @@ pub(in crate::node) struct SiteFacts {
 
 impl SiteFacts {
     fn add(&mut self, tally: &NodeTally) {
-        self.seeds += usize::from(tally.role == Role::Seed);
+        self.seeds += usize::from(tally.role.is_seed());
         self.nearly_full += usize::from(tally.nearly_full);
         self.faulty_rows = self.faulty_rows.saturating_add(tally.faulty_rows);
         self.headroom = self.headroom.into_iter().chain(tally.headroom).min();

@@ -1,30 +1,24 @@
-//! A recipe's object, on its way to the thread that rebuilds the blob.
+//! A recipe's object from the origin, and the chunks that it gives.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::apply::{self, Source};
 use super::older;
-use super::rebuild::{self, Busy, Came, Stored, Took};
+use super::rebuild::{Busy, Chunks, Stored, Took};
 use super::weigh::Chosen;
-use crate::core::ledger::Source;
-use crate::core::recipe::{BEGINNING, Head};
+use crate::core::ledger;
+use crate::core::recipe::Work;
+use crate::node::Node;
 use crate::node::flow::{Flow, News};
 use crate::node::wan::{Run, WanFlight};
-use crate::node::{Node, blocking};
 use crate::origin::OriginError;
-use crate::recipe::{RecipeError, Span};
 use crate::store::Blob;
 
-/// Blocks that wait to be applied.
-const WAITING: usize = 3;
 /// Chunks that wait to be booked.
 const BOOKED: usize = 64;
-/// A rebuild that gives nothing for so long, and does not wait for anything, is given up.
-const STUCK: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_secs(1);
 /// A line that breaks is taken up again so often, where it broke.
 const TRIES: u32 = 3;
 
@@ -41,18 +35,22 @@ pub(super) async fn bring(
 ) -> Result<(), String> {
     let path = format!("recipes/{}", chosen.way.recipe);
     let mut object = Object { node, wan, run, path, at: 0, length: chosen.way.bytes, flow: None, tries: 0 };
-    let head = object.head().await?;
+    let head = apply::head(&mut object).await?;
     if head.blob != run.blob || head.size != blob.manifest().size() {
         return Err("it is for another blob".to_owned());
     }
     let old = match (&head.against, chosen.way.against) {
         (None, None) => None,
-        (Some(against), Some(_)) => {
-            Some(object.while_held_back(older::contents(node, chosen, against)).await?)
-        }
+        (Some(against), Some(_)) => Some(object.meanwhile(older::contents(node, chosen, against)).await?),
         _ => return Err("it is against another version than the origin says".to_owned()),
     };
-    object.rebuild(head, old, blob, chosen).await
+    let (stored, booked) = mpsc::channel::<Stored>(BOOKED);
+    let busy = Busy::default();
+    let target = Chunks::new(blob.clone(), stored, busy.clone());
+    let book = node.clone().book(wan.label.clone(), ledger::Source::Wan(run.reason), blob.clone(), booked);
+    let took = apply::rebuild(&mut object, head, old, target, busy, book).await?;
+    node.learn(&chosen.way.work, took);
+    Ok(())
 }
 
 /// The object, read from its beginning to its end.
@@ -68,16 +66,6 @@ struct Object<'a> {
 }
 
 impl Object<'_> {
-    async fn head(&mut self) -> Result<Head, String> {
-        let beginning = self.take(BEGINNING).await?;
-        let beginning = beginning[..].try_into().map_err(|_| "it is cut off")?;
-        let (stored, length) = Head::lengths(beginning).map_err(|error| error.to_string())?;
-        let packed = self.take(stored as usize).await?;
-        let unpacked = blocking(move || zstd::bulk::decompress(&packed, length as usize));
-        let encoded = unpacked.await.ok_or("the agent is stopping")?.map_err(|error| error.to_string())?;
-        Head::decode(encoded.into()).map_err(|error| error.to_string())
-    }
-
     /// The next bytes of it. A line that breaks is taken up again.
     async fn take(&mut self, length: usize) -> Result<Bytes, String> {
         if self.at + length as u64 > self.length {
@@ -111,59 +99,17 @@ impl Object<'_> {
         };
         flow.take(length).await
     }
+}
 
-    async fn while_held_back<T>(&mut self, work: impl Future<Output = T>) -> T {
+impl Source for Object<'_> {
+    async fn take(&mut self, length: usize) -> Result<Bytes, String> {
+        Object::take(self, length).await
+    }
+
+    async fn meanwhile<T: Send>(&mut self, work: impl Future<Output = T> + Send) -> T {
         match &mut self.flow {
             Some(flow) => flow.news.while_held_back(work).await,
             None => News::new(self.node, self.run.blob).while_held_back(work).await,
-        }
-    }
-
-    /// Hands the blocks to a thread that rebuilds the blob, and books what it stores.
-    async fn rebuild(
-        mut self,
-        head: Head,
-        old: Option<Span>,
-        blob: &Arc<dyn Blob>,
-        chosen: &Chosen,
-    ) -> Result<(), String> {
-        let (blocks, coming) = mpsc::channel::<Came>(WAITING);
-        let (stored, booked) = mpsc::channel::<Stored>(BOOKED);
-        let (target, plan, busy) = (blob.clone(), head.clone(), Busy::default());
-        let working = busy.clone();
-        let (node, chosen) = (self.node.clone(), chosen.clone());
-        let work = tokio::task::spawn_blocking(move || {
-            let took = rebuild::run(&plan, old, coming, &target, &stored, &working)?;
-            node.learn(&chosen, took);
-            Ok::<_, RecipeError>(())
-        });
-        let book = self.node.clone().book(
-            self.wan.label.clone(),
-            Source::Wan(self.run.reason),
-            blob.clone(),
-            booked,
-        );
-        let feed = async {
-            for block in head.blocks {
-                let bytes = self.take(block.stored as usize).await?;
-                // If nobody takes it, the thread has failed, and says why.
-                if self.while_held_back(blocks.send((block, bytes))).await.is_err() {
-                    break;
-                }
-            }
-            drop(blocks);
-            let done = self.while_held_back(work).await.map_err(|error| error.to_string())?;
-            done.map_err(|error| error.to_string())
-        };
-        let stuck = async {
-            while busy.time() < STUCK {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        // A thread cannot be ended: it finds that nobody takes what it gives.
-        tokio::select! {
-            (done, ()) = async { tokio::join!(feed, book) } => done,
-            () = stuck => Err(format!("nothing was rebuilt for {} s", STUCK.as_secs())),
         }
     }
 }
@@ -173,7 +119,7 @@ impl Node {
     async fn book(
         self,
         label: String,
-        source: Source,
+        source: ledger::Source,
         blob: Arc<dyn Blob>,
         mut stored: mpsc::Receiver<Stored>,
     ) {
@@ -187,9 +133,8 @@ impl Node {
     }
 
     /// How fast this machine is, as it was seen.
-    fn learn(&self, chosen: &Chosen, took: Took) {
+    pub(in crate::node) fn learn(&self, work: &Work, took: Took) {
         let speeds = &mut *self.inner.recipes.speeds();
-        let work = chosen.way.work;
         let kinds =
             [(work.xz, &mut speeds.xz), (work.zstd, &mut speeds.zstd), (work.deflate, &mut speeds.deflate)];
         // What most of it was: the time of one kind cannot be told from another's.

@@ -6,10 +6,11 @@
 //!
 //! Whatever goes wrong, the chunks that are missing are pulled as shipped.
 
+pub(super) mod apply;
 mod bring;
 mod log;
-mod older;
-mod rebuild;
+pub(super) mod older;
+pub(super) mod rebuild;
 mod weigh;
 
 use std::path::PathBuf;

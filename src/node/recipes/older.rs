@@ -22,32 +22,41 @@ const SOME_MORE: u64 = 16 << 20;
 /// # Errors
 /// In words.
 pub(super) async fn contents(node: &Node, chosen: &Chosen, expected: &Reference) -> Result<Span, String> {
+    let (blob, manifest) = chosen.older.ok_or("it is against a version that the catalog does not know")?;
+    if blob != expected.blob {
+        return Err("it is against another version than the origin says".to_owned());
+    }
+    opened(node, &[(blob, manifest)], chosen.place == Place::Site, expected).await
+}
+
+/// The contents of a file that is made of these blobs, which may be fetched from members that hold them.
+///
+/// # Errors
+/// In words; also if they are not what is expected.
+pub(in crate::node) async fn opened(
+    node: &Node,
+    blobs: &[(BlobId, ManifestId)],
+    fetched: bool,
+    expected: &Reference,
+) -> Result<Span, String> {
     let how = match expected.parse {
         PARSE => How::ToRead { choices: false },
         PARSE_CHOICES => How::ToRead { choices: true },
         other => return Err(format!("it was written for another version of Branchline (rules {other})")),
     };
-    let (blob, manifest) = chosen.older.ok_or("it is against a version that the catalog does not know")?;
-    if blob != expected.blob {
-        return Err("it is against another version than the origin says".to_owned());
-    }
-    if chosen.place == Place::Site {
-        fetch(node, blob, manifest).await?;
-    }
-    let held = node.inner.store.get(&blob).ok_or("the older version has just gone from the store")?;
-    let room = held.manifest().size().saturating_add(expected.contents);
-    let folder = node.scratch()?;
+    let room = expected.size.saturating_add(expected.contents);
     if node.inner.store.disk_free().is_some_and(|free| free < room + node.inner.config.disk_reserve.0) {
         return Err(format!(
             "the disk has no room for the {room} bytes that opening the older version takes"
         ));
     }
+    let (file, folder) = (copied(node, blobs, fetched).await?, node.scratch()?);
     // What is unpacked on the way may be a little longer than what it holds.
     let most = expected.contents.saturating_add(expected.contents / 8).saturating_add(SOME_MORE);
     let limits = Limits { contents: most, ..Limits::default() };
     let opened = blocking(move || {
         let begun = Instant::now();
-        unpack(&held, how, &limits, &folder).map(|(span, hash)| (span, hash, begun.elapsed()))
+        unpack(file, how, &limits, &folder).map(|(span, hash)| (span, hash, begun.elapsed()))
     });
     let opened = opened.await.ok_or("the agent is stopping")?;
     let (contents, hash, took) = opened.map_err(|error| format!("the older version: {error}"))?;
@@ -58,6 +67,27 @@ pub(super) async fn contents(node: &Node, chosen: &Chosen, expected: &Reference)
         node.inner.recipes.speeds().open = contents.len() as f64 / took.as_secs_f64();
     }
     Ok(contents)
+}
+
+/// These blobs one after the other, in a file that nobody changes.
+///
+/// # Errors
+/// In words.
+pub(in crate::node) async fn copied(
+    node: &Node,
+    blobs: &[(BlobId, ManifestId)],
+    fetched: bool,
+) -> Result<File, String> {
+    let mut file = tempfile::tempfile_in(node.scratch()?).map_err(|error| error.to_string())?;
+    for &(blob, manifest) in blobs {
+        if fetched && !node.holds_all_of(&blob) {
+            fetch(node, blob, manifest).await?;
+        }
+        let held = node.inner.store.get(&blob).ok_or("it has just gone from the store")?;
+        let copied = blocking(move || copy(&held, &mut file).map(|()| file)).await;
+        file = copied.ok_or("the agent is stopping")?.map_err(|error| error.to_string())?;
+    }
+    Ok(file)
 }
 
 /// Fetches the older version from the members that hold it.
@@ -73,22 +103,15 @@ async fn fetch(node: &Node, blob: BlobId, manifest: ManifestId) -> Result<(), St
     }
 }
 
-fn unpack(
-    blob: &Arc<dyn Blob>,
-    how: How,
-    limits: &Limits,
-    folder: &Path,
-) -> Result<(Span, [u8; 32]), RecipeError> {
-    let file = copy(blob, folder)?;
+fn unpack(file: File, how: How, limits: &Limits, folder: &Path) -> Result<(Span, [u8; 32]), RecipeError> {
     let mut out = BufWriter::with_capacity(1 << 20, tempfile::tempfile_in(folder)?);
     let opened = open(&Span::of(file)?, how, limits, folder, &mut out)?;
     let contents = Span::of(out.into_inner().map_err(std::io::IntoInnerError::into_error)?)?;
     Ok((contents, opened.hash))
 }
 
-/// A verified copy, which nobody changes.
-fn copy(blob: &Arc<dyn Blob>, folder: &Path) -> Result<File, RecipeError> {
-    let mut file = tempfile::tempfile_in(folder)?;
+/// Copies a blob, verified.
+fn copy(blob: &Arc<dyn Blob>, file: &mut File) -> Result<(), RecipeError> {
     let (manifest, mut next) = (blob.manifest().clone(), 0);
     let failed = |error: StoreError| RecipeError::Codec(error.to_string());
     while next < manifest.count() {
@@ -101,5 +124,5 @@ fn copy(blob: &Arc<dyn Blob>, folder: &Path) -> Result<File, RecipeError> {
             next += 1;
         }
     }
-    Ok(file)
+    Ok(())
 }

@@ -12,6 +12,15 @@ use crate::core::recipe::{Block, Head};
 use crate::recipe::{Plan, RecipeError, Span, delta, rebuild};
 use crate::store::{Blob, PIECE};
 
+/// Where what is rebuilt goes, in order.
+pub(in crate::node) trait Target: Write {
+    /// All of it has been written.
+    ///
+    /// # Errors
+    /// [`RecipeError`]: that is not what was to be rebuilt.
+    fn finish(self) -> Result<(), RecipeError>;
+}
+
 /// A block as it came.
 pub(super) type Came = (Block, Bytes);
 /// Chunks that were written, and the places that were not filled before.
@@ -19,10 +28,10 @@ pub(super) type Stored = (Vec<u32>, Vec<u32>);
 
 /// Since when the thread has worked without giving anything: none while it waits for blocks.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Busy(Arc<Mutex<Option<Instant>>>);
+pub(in crate::node) struct Busy(Arc<Mutex<Option<Instant>>>);
 
 impl Busy {
-    fn set(&self, since: Option<Instant>) {
+    pub(in crate::node) fn set(&self, since: Option<Instant>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
@@ -35,14 +44,14 @@ impl Busy {
 
 /// What a rebuild took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Took {
+pub(in crate::node) struct Took {
     /// Applying patches.
     pub(super) patching: Duration,
     /// Compressing again, and writing.
     pub(super) rebuilding: Duration,
 }
 
-/// Rebuilds the blob of a recipe from its blocks, and stores its chunks in order.
+/// Rebuilds what a recipe is for from its blocks.
 ///
 /// # Errors
 /// [`RecipeError`]: the blocks end early, or give something else than the blob.
@@ -50,8 +59,7 @@ pub(super) fn run(
     head: &Head,
     old: Option<Span>,
     blocks: mpsc::Receiver<Came>,
-    blob: &Arc<dyn Blob>,
-    stored: &mpsc::Sender<Stored>,
+    mut target: impl Target,
     busy: &Busy,
 ) -> Result<Took, RecipeError> {
     let plan = Plan::decode(&head.plan)?;
@@ -69,9 +77,8 @@ pub(super) fn run(
         waited: Duration::ZERO,
         patched: Duration::ZERO,
     };
-    let mut chunks = Chunks { blob, held: blob.held(), stored, busy, next: 0, buffer: Vec::new() };
-    rebuild(&plan, &mut contents, &mut chunks)?;
-    chunks.finish()?;
+    rebuild(&plan, &mut contents, &mut target)?;
+    target.finish()?;
     let rebuilding = begun.elapsed().saturating_sub(contents.waited + contents.patched);
     Ok(Took { patching: contents.patched, rebuilding })
 }
@@ -121,17 +128,21 @@ impl Read for Contents<'_> {
 }
 
 /// Cuts what is rebuilt into the blob's chunks.
-struct Chunks<'a> {
-    blob: &'a Arc<dyn Blob>,
+pub(super) struct Chunks {
+    blob: Arc<dyn Blob>,
     held: ChunkSet,
-    stored: &'a mpsc::Sender<Stored>,
-    busy: &'a Busy,
+    stored: mpsc::Sender<Stored>,
+    busy: Busy,
     /// The chunk that the buffer begins with.
     next: u32,
     buffer: Vec<u8>,
 }
 
-impl Chunks<'_> {
+impl Chunks {
+    pub(super) fn new(blob: Arc<dyn Blob>, stored: mpsc::Sender<Stored>, busy: Busy) -> Self {
+        Self { held: blob.held(), blob, stored, busy, next: 0, buffer: Vec::new() }
+    }
+
     /// Stores the chunks that are whole.
     fn store(&mut self) -> io::Result<()> {
         let manifest = self.blob.manifest().clone();
@@ -153,7 +164,9 @@ impl Chunks<'_> {
         self.next = after;
         Ok(())
     }
+}
 
+impl Target for Chunks {
     fn finish(mut self) -> Result<(), RecipeError> {
         self.store()?;
         if self.next != self.blob.manifest().count() || !self.buffer.is_empty() {
@@ -163,7 +176,7 @@ impl Chunks<'_> {
     }
 }
 
-impl Write for Chunks<'_> {
+impl Write for Chunks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= PIECE {

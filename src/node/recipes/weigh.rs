@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::log::{Outcome, WayWeighed, Weighing};
 use crate::core::id::{BlobId, ManifestId, RecipeId};
-use crate::core::recipe::{Choice, Facts, MAX_OFFER, Offer, Place, Prefer, Way, choose as weigh};
+use crate::core::recipe::{Choice, Facts, MAX_OFFER, Offer, Place, Prefer, Speeds, Way, choose as weigh};
 use crate::node::Node;
 use crate::node::flow::{News, opened};
 use crate::node::wan::{Run, WanFlight};
@@ -103,7 +103,8 @@ impl Node {
         holds.filter(|it| it.complete).map(|it| it.package.clone()).collect()
     }
 
-    fn holds_all_of(&self, blob: &BlobId) -> bool {
+    /// All of it is in this node's store.
+    pub(in crate::node) fn holds_all_of(&self, blob: &BlobId) -> bool {
         self.inner.store.get(blob).is_some_and(|blob| blob.held().len() == blob.manifest().count())
     }
 
@@ -124,6 +125,21 @@ impl Node {
             chosen: choice.chosen,
             outcome: if choice.chosen == 0 { Outcome::AsShipped } else { Outcome::UnderWay },
         });
+    }
+
+    /// Notes what was weighed elsewhere.
+    pub(in crate::node) fn note_weighing(&self, weighing: Weighing) {
+        self.inner.recipes.log.note(weighing);
+    }
+
+    /// How what was weighed last for a blob has ended.
+    pub(in crate::node) fn recipe_ended(&self, blob: &BlobId, result: Result<(), String>) {
+        self.inner.recipes.log.ended(blob, result);
+    }
+
+    /// How fast this machine is, as it was seen.
+    pub(in crate::node) fn recipe_speeds(&self) -> Speeds {
+        *self.inner.recipes.speeds()
     }
 
     /// What this node weighed of late, the last first.

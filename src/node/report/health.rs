@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::super::condition::Condition;
 use super::super::hook::HookResult;
-use super::super::{Node, Role, blocking};
+use super::super::{Node, blocking};
 use super::{Damage, NodeGap, Outage, Site, Wan, upkeep, wan_health};
 
 /// So long before its end an admin is told of the catalog's.
@@ -315,7 +315,7 @@ fn seed(facts: &Facts) -> Option<Fault> {
         "When machines are switched off, packages go with them and cross the WAN again.",
         "Set role = \"seed\" on a machine that is always on.",
     ];
-    let lacking = nodes.len() >= SMALL && nodes.iter().all(|node| node.role != Role::Seed);
+    let lacking = nodes.len() >= SMALL && !nodes.iter().any(|node| node.role.is_seed());
     lacking.then(|| fault("no_seed", Severity::Info, what))
 }
 

@@ -216,9 +216,8 @@ impl Bringing<'_> {
 
     async fn keep(&self) {
         let Some(record) = self.live.progress.borrow().record.clone() else { return };
-        let (shelf, key, label) =
-            (self.node.inner.upstreams.shelf.clone(), self.wanted.key(), label(&self.wanted.upstream));
-        blocking(move || shelf.put(&key, &label, &record)).await;
+        let (shelf, wanted) = (self.node.inner.upstreams.shelf.clone(), self.wanted.clone());
+        blocking(move || shelf.put(&wanted, &record)).await;
     }
 }
 

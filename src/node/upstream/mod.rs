@@ -8,11 +8,13 @@
 //! Clients read through an [`Object`], whoever brings it.
 
 mod bring;
+mod by_recipe;
 mod object;
 mod outage;
 mod pull;
 mod serve;
 mod shelf;
+mod versions;
 mod wanted;
 
 use std::collections::{BTreeMap, HashMap};
@@ -229,12 +231,17 @@ impl Node {
     /// by that too.
     pub async fn note_digest(&self, wanted: Wanted, digest: Digest, record: &Record) {
         let wanted = self.within_realm(Wanted { digest: Some(digest), ..wanted });
-        let (key, label, shelf) = (wanted.key(), label(&wanted.upstream), self.inner.upstreams.shelf.clone());
+        let shelf = self.inner.upstreams.shelf.clone();
         let record = Record { digest: Some(digest), ..record.clone() };
         if record.complete {
-            super::blocking(move || shelf.get(&key).is_none().then(|| shelf.put(&key, &label, &record)))
-                .await;
+            let unknown = move || shelf.get(&wanted.key()).is_none().then(|| shelf.put(&wanted, &record));
+            super::blocking(unknown).await;
         }
+    }
+
+    /// A complete object, by its [content](Record::content).
+    pub(super) fn object_of_content(&self, content: &BlobId) -> Option<Record> {
+        self.inner.upstreams.shelf.of_content(content)
     }
 
     /// Whether a blob is a piece of an upstream's object: no origin has it.

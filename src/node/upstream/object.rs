@@ -83,6 +83,21 @@ impl Object {
         }
     }
 
+    /// What is known of it when all of it has come.
+    ///
+    /// # Errors
+    /// [`ObjectError`].
+    pub(in crate::node) async fn complete(&mut self) -> Result<Record, ObjectError> {
+        loop {
+            let now = self.progress.borrow_and_update().clone();
+            match (now.end, now.record) {
+                (Some(Err(error)), _) => return Err(error),
+                (Some(Ok(())), Some(record)) => return Ok(Record::clone(&record)),
+                _ => self.changed().await?,
+            }
+        }
+    }
+
     async fn changed(&mut self) -> Result<(), ObjectError> {
         let stalled = || ObjectError::Failed(format!("nothing came for {} s", PATIENCE.as_secs()));
         let changed = tokio::time::timeout(PATIENCE, self.progress.changed()).await;
@@ -143,7 +158,7 @@ impl Object {
         let (upstreams, key) = (&self.node.inner.upstreams, self.wanted.key());
         if hash.finish().as_ref() == wanted.bytes() {
             let checked = Record { digest: Some(wanted), ..Record::clone(&record) };
-            upstreams.shelf.put(&key, &label(&self.wanted.upstream), &checked);
+            upstreams.shelf.put(&self.wanted, &checked);
             self.live.progress.send_modify(|progress| progress.record = Some(Arc::new(checked)));
             return Ok(());
         }

@@ -16,9 +16,9 @@ use super::{Came, Live, ObjectError, Wanted, label};
 use crate::core::flight::Urgency;
 use crate::core::id::NodeId;
 use crate::core::ledger::{Front, Source, WanReason};
-use crate::core::upstream::Digest;
 use crate::core::upstream::record::{MOST_SEGMENTS, Record, Segment};
 use crate::core::upstream::segment;
+use crate::core::upstream::{Digest, hub};
 use crate::core::wire::message::ObjectRequest;
 use crate::origin::upstream::{Answer, Client, Fetch, Kind, UpstreamError};
 use crate::store::StoreError;
@@ -36,15 +36,17 @@ const GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The way of one object over the WAN.
 pub(super) struct Pull<'a> {
-    node: &'a Node,
-    wanted: &'a Wanted,
+    pub(super) node: &'a Node,
+    pub(super) wanted: &'a Wanted,
     live: &'a Live,
-    client: Client,
-    record: Record,
+    pub(super) client: Client,
+    pub(super) record: Record,
     hasher: Option<digest::Context>,
     buffer: BytesMut,
     /// What has come so far came compressed.
     packed: bool,
+    /// A recipe has failed: it is brought as shipped.
+    pub(super) as_shipped: bool,
 }
 
 /// What makes the hash that a digest names.
@@ -62,7 +64,8 @@ impl<'a> Pull<'a> {
         let client = node.inner.upstreams.clients[&wanted.upstream].clone();
         let hasher = wanted.digest.as_ref().map(hasher);
         let record = Record { digest: wanted.digest, ..Record::default() };
-        Self { node, wanted, live, client, record, hasher, buffer: BytesMut::new(), packed: false }
+        let buffer = BytesMut::new();
+        Self { node, wanted, live, client, record, hasher, buffer, packed: false, as_shipped: false }
     }
 
     /// # Errors
@@ -126,8 +129,11 @@ impl<'a> Pull<'a> {
             return Err(self.unreachable("it was not a moment ago"));
         }
         loop {
-            let before = self.record.came();
+            let (before, by_recipe) = (self.record.came(), !self.as_shipped);
             let result = self.attempt(held).await;
+            if by_recipe && self.as_shipped {
+                continue;
+            }
             let reached = !matches!(result, Err(ObjectError::Upstream(UpstreamError::Unreachable { .. })));
             outages.note(&self.wanted.upstream, reached, Instant::now());
             match result {
@@ -166,6 +172,7 @@ impl<'a> Pull<'a> {
             resume: resume.map(|validator| (came, validator)),
             head: false,
             text: self.wanted.digest.is_none() && self.wanted.expected_s.is_some(),
+            by_recipe: self.asks_hub(came),
         };
         let limit = if conditional.is_some() { HELD_WAITS } else { Duration::MAX };
         let late = |_| self.unreachable(&format!("no answer within {} s", HELD_WAITS.as_secs()));
@@ -183,14 +190,18 @@ impl<'a> Pull<'a> {
             };
             return self.checked(held, answer).await;
         }
+        let by_recipe = answer.status == hub::USED;
         self.packed = answer.is_packed();
         let skip = if answer.start == came { 0 } else { self.skip(came, &answer)? };
         if came == 0 {
             self.record.headers = std::mem::take(&mut answer.headers);
             self.expect_what_is_told();
-            self.record.size = answer.size;
+            self.record.size = answer.size.filter(|_| !by_recipe);
             (self.record.checked_ms, self.record.age_s) = (now_ms(), answer.age_s);
             self.show(self.record.clone(), Came::Pulled);
+        }
+        if by_recipe {
+            return self.rebuild(answer).await;
         }
         self.read(answer, skip).await
     }
@@ -256,24 +267,37 @@ impl<'a> Pull<'a> {
                 self.node.inner.books.duplicate(&label, WanReason::Takeover, again);
                 piece = piece.slice(again as usize..);
             }
-            if let Some(hasher) = &mut self.hasher {
-                hasher.update(&piece);
-            }
-            self.buffer.extend_from_slice(&piece);
-            // The last one is not shown before the digest is right.
-            while self.buffer.len() > segment::length(self.record.segments.len()) {
-                let length = segment::length(self.record.segments.len());
-                self.cut(length).await?;
-                self.show(self.record.clone(), Came::Pulled);
-            }
-            if !self.live.is_wanted() {
-                return Err(ObjectError::Failed("nobody waits for it any more".into()));
-            }
+            self.take_in(&piece).await?;
         }
         self.end().await
     }
 
-    async fn end(&mut self) -> Result<(), ObjectError> {
+    /// The next bytes of the object.
+    pub(super) async fn take_in(&mut self, bytes: &[u8]) -> Result<(), ObjectError> {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+        self.buffer.extend_from_slice(bytes);
+        // The last one is not shown before the digest is right.
+        while self.buffer.len() > segment::length(self.record.segments.len()) {
+            let length = segment::length(self.record.segments.len());
+            self.cut(length).await?;
+            self.show(self.record.clone(), Came::Pulled);
+        }
+        match self.live.is_wanted() {
+            true => Ok(()),
+            false => Err(ObjectError::Failed("nobody waits for it any more".into())),
+        }
+    }
+
+    /// It will be so long.
+    pub(super) fn expect(&mut self, size: u64) {
+        self.record.size = Some(size);
+        self.show(self.record.clone(), Came::Pulled);
+    }
+
+    /// All bytes have come.
+    pub(super) async fn end(&mut self) -> Result<(), ObjectError> {
         let came = self.record.came() + self.buffer.len() as u64;
         if let Some(size) = self.record.size.filter(|size| *size != came) {
             return Err(self.wrong(&format!("{came} bytes, where it said {size}")));
@@ -320,11 +344,10 @@ impl<'a> Pull<'a> {
 
     /// All of it is here.
     async fn finish(&self, record: Record, came: Came) -> Result<(), ObjectError> {
-        let (shelf, key, label) =
-            (self.node.inner.upstreams.shelf.clone(), self.wanted.key(), label(&self.wanted.upstream));
-        let kept = record.clone();
         if !record.reuse().no_sharing || self.wanted.digest.is_some() {
-            blocking(move || shelf.put(&key, &label, &kept)).await;
+            let (shelf, wanted, kept) =
+                (self.node.inner.upstreams.shelf.clone(), self.wanted.clone(), record.clone());
+            blocking(move || shelf.put(&wanted, &kept)).await;
         }
         self.show(record, came);
         Ok(())

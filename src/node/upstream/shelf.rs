@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::versions::Versions;
+use super::{Wanted, label};
 use crate::core::id::BlobId;
 use crate::core::upstream::ObjectKey;
 use crate::core::upstream::record::Record;
@@ -14,9 +16,12 @@ const CACHE: u64 = 4 << 20;
 /// Records beyond these make room: those that were checked longest ago.
 const MOST: usize = 200_000;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Kept {
     label: String,
+    /// Where it was found; nothing of a query.
+    #[serde(default)]
+    path: String,
     record: Record,
 }
 
@@ -25,6 +30,7 @@ struct Kept {
 pub(super) struct Shelf {
     records: sled::Tree,
     labels: Mutex<HashMap<BlobId, std::sync::Arc<str>>>,
+    versions: Versions,
 }
 
 impl Shelf {
@@ -41,14 +47,21 @@ impl Shelf {
         });
         let failed = |error: sled::Error| format!("{}: {error}", dir.display());
         let records = db.map_err(failed)?.open_tree("records").map_err(failed)?;
-        let shelf = Self { records, labels: Mutex::default() };
+        let shelf = Self { records, labels: Mutex::default(), versions: Versions::default() };
         for (key, kept) in shelf.records.iter().flatten() {
             match serde_json::from_slice::<Kept>(&kept) {
-                Ok(kept) => shelf.note(&kept.label, &kept.record),
+                Ok(kept) => shelf.noted(&key, &kept),
                 Err(_) => drop(shelf.records.remove(key)),
             }
         }
         Ok(shelf)
+    }
+
+    fn noted(&self, key: &[u8], kept: &Kept) {
+        self.note(&kept.label, &kept.record);
+        if let Some(key) = ObjectKey::from_slice(key) {
+            self.versions.note(key, &kept.label, &kept.path, &kept.record);
+        }
     }
 
     fn labels(&self) -> MutexGuard<'_, HashMap<BlobId, std::sync::Arc<str>>> {
@@ -78,16 +91,39 @@ impl Shelf {
     }
 
     /// Blocks for a moment.
-    pub(super) fn put(&self, key: &ObjectKey, label: &str, record: &Record) {
-        self.note(label, record);
-        let kept = Kept { label: label.to_owned(), record: record.clone() };
+    pub(super) fn put(&self, wanted: &Wanted, record: &Record) {
+        let (key, path) = (wanted.key(), Versions::place(&wanted.path).to_owned());
+        let kept = Kept { label: label(&wanted.upstream), path, record: record.clone() };
+        // What is replaced in its place is still what others hold of it.
+        let replaced = self.get(&key).filter(|before| Versions::is_worth(&kept.path, before));
+        if let Some(before) = replaced.filter(|before| before.segments != record.segments) {
+            let content = before.content();
+            self.insert(ObjectKey::of_content(&content), &Kept { record: before, ..kept.clone() });
+        }
+        self.insert(key, &kept);
+        if self.records.len() > MOST {
+            self.make_room();
+        }
+    }
+
+    fn insert(&self, key: ObjectKey, kept: &Kept) {
+        self.noted(key.as_bytes(), kept);
         let put = serde_json::to_vec(&kept).ok().map(|kept| self.records.insert(key.as_bytes(), kept));
         if let Some(Err(error)) = put {
             tracing::warn!(%error, "what an upstream sent is kept, and will not be known after a restart");
         }
-        if self.records.len() > MOST {
-            self.make_room();
-        }
+    }
+
+    /// Complete objects that are likely to be versions of what is wanted, the likeliest first.
+    pub(super) fn like(&self, wanted: &Wanted) -> impl Iterator<Item = Record> {
+        let keys = self.versions.like(&label(&wanted.upstream), &wanted.path);
+        keys.into_iter().filter_map(|key| self.get(&key)).filter(|record| record.complete)
+    }
+
+    /// The complete object with these bytes.
+    pub(super) fn of_content(&self, content: &BlobId) -> Option<Record> {
+        let record = self.get(&self.versions.of_content(content)?)?;
+        (record.complete && record.content() == *content).then_some(record)
     }
 
     pub(super) fn remove(&self, key: &ObjectKey) {
@@ -117,11 +153,12 @@ mod tests {
     fn records_outlive_the_process() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("upstream");
-        let key = ObjectKey::of_place("debian", "pool/a.deb", "");
+        let wanted = Wanted::immutable("debian", "pool/a.deb", None);
+        let key = wanted.key();
         let segment = Segment { blob: BlobId::of(b"a"), manifest: ManifestId::of(b"m"), size: 1 };
         let record = Record { segments: vec![segment], size: Some(1), complete: true, ..Record::default() };
         let shelf = Shelf::open(&path).expect("a fresh folder");
-        shelf.put(&key, "debian@upstream", &record);
+        shelf.put(&wanted, &record);
         drop(shelf);
         let shelf = Shelf::open(&path).expect("its own folder");
         assert_eq!(shelf.get(&key), Some(record));

@@ -5,7 +5,6 @@
 
 mod gc;
 mod older;
-mod write;
 
 use std::path::Path;
 use std::time::Instant;
@@ -20,9 +19,8 @@ use super::publish::Request;
 use crate::core::id::{BlobId, RecipeId, Version};
 use crate::core::manifest::Manifest;
 use crate::core::recipe::{MAX_OFFER, Offer, Way};
-use crate::recipe::{self, How, RecipeError, Span};
+use crate::recipe::{self, Contents, How, Older, RecipeError, Span, Written};
 pub use gc::{Swept, sweep};
-use write::{Contents, Written};
 
 /// So many of the last versions are what branches are likely to hold.
 const LAST: usize = 2;
@@ -199,9 +197,8 @@ impl Making<'_> {
             let how = How::ToRead { choices: new.has_dear_choices() };
             let old = blocking(move || Contents::open(&Span::of(file)?, how, &scratch)).await?;
             (self.tell)(format!("comparing with version {version}"));
-            let old =
-                Old { version: version.clone(), blob: published.blob, size: published.size, contents: old };
-            self.write(&new, Some(old), folder.path()).await?;
+            let old = Older { blob: published.blob, size: published.size, contents: old };
+            self.write(&new, Some((version, old)), folder.path()).await?;
         }
         Ok(())
     }
@@ -210,16 +207,13 @@ impl Making<'_> {
     async fn write(
         &mut self,
         new: &std::sync::Arc<Contents>,
-        old: Option<Old>,
+        older: Option<(&Version, Older)>,
         folder: &Path,
     ) -> Result<(), OriginError> {
         let (new, folder) = (new.clone(), folder.to_owned());
         let (blob, size) = (self.manifest.blob(), self.manifest.size());
-        let (old, written) = blocking(move || {
-            let written = write::write(blob, size, &new, old.as_ref(), &folder)?;
-            Ok((old, written))
-        })
-        .await?;
+        let (version, old) = older.unzip();
+        let written = blocking(move || recipe::write(blob, size, &new, old.as_ref(), &folder)).await?;
         let Written { way, file } = written;
         let shortest = self.offer.ways.iter().filter(|way| way.against.is_none()).map(|way| way.bytes);
         let replaced = shortest.chain([self.manifest.stored()]).min().unwrap_or(0);
@@ -228,7 +222,7 @@ impl Making<'_> {
         }
         self.origin.upload(&format!("recipes/{}", way.recipe), file.path()).await?;
         self.made.uploaded += way.bytes;
-        self.made.ways.push(WayMade { against: old.map(|old| old.version), bytes: way.bytes });
+        self.made.ways.push(WayMade { against: version.cloned(), bytes: way.bytes });
         self.offer.ways.push(way);
         Ok(())
     }
@@ -241,14 +235,6 @@ impl Making<'_> {
         self.made.offer = Some(put_offer(self.origin, &self.offer).await?);
         Ok(())
     }
-}
-
-/// A version that a recipe takes for granted.
-struct Old {
-    version: Version,
-    blob: BlobId,
-    size: u64,
-    contents: Contents,
 }
 
 /// The last versions that are not retired, and those that were named.

@@ -16,10 +16,13 @@ use super::gunzip::Gunzip;
 use super::redirect;
 use super::token::Tokens;
 use super::{Credentials, Upstream, UpstreamError};
+use crate::core::upstream::hub;
 use crate::core::upstream::record::{LONGEST_HEADER, MOST_HEADERS};
 
 /// An upstream may think for so long before it answers.
 pub(super) const THINKS: Duration = Duration::from_secs(20);
+/// ... and a hub that makes a recipe.
+const HUB_THINKS: Duration = Duration::from_secs(140);
 /// Without a byte for so long it has broken off.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -60,12 +63,14 @@ pub struct Fetch {
     pub head: bool,
     /// A text, which may come compressed and is unpacked on the way.
     pub text: bool,
+    /// It may come by recipe: what a hub is to know for that, as its header has it.
+    pub by_recipe: Option<String>,
 }
 
 /// What an upstream answers.
 #[derive(Debug)]
 pub struct Answer {
-    /// 200, 206 or 304.
+    /// 200, 206, 226 or 304.
     pub status: u16,
     /// What clients are told.
     pub headers: Vec<(String, String)>,
@@ -215,11 +220,17 @@ impl Client {
             insert(headers, header::RANGE, &format!("bytes={from}-"));
             insert(headers, header::IF_RANGE, validator);
         }
+        // No mirror, and nobody that it redirects to.
+        if let Some(ask) = fetch.by_recipe.as_ref().filter(|_| same_origin(&self.upstream.bases[0], url)) {
+            insert(headers, HeaderName::from_static("a-im"), hub::MANIPULATION);
+            insert(headers, HeaderName::from_static(hub::ASK), ask);
+        }
         if let Some(credentials) = credentials {
             headers.insert(header::AUTHORIZATION, credentials.value());
         }
-        let sent = tokio::time::timeout(THINKS, self.http.call(request)).await;
-        let sent = sent.map_err(|_| self.unreachable(format!("no answer within {} s", THINKS.as_secs())))?;
+        let thinks = if fetch.by_recipe.is_some() { HUB_THINKS } else { THINKS };
+        let sent = tokio::time::timeout(thinks, self.http.call(request)).await;
+        let sent = sent.map_err(|_| self.unreachable(format!("no answer within {} s", thinks.as_secs())))?;
         sent.map_err(|error| self.unreachable(with_causes(&error)))
     }
 
@@ -230,7 +241,9 @@ impl Client {
     ) -> Result<Answer, UpstreamError> {
         let status = response.status();
         let (upstream, path) = (self.upstream.name.clone(), fetch.path.clone());
-        if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED) {
+        let by_recipe = fetch.by_recipe.is_some() && status == StatusCode::IM_USED;
+        let usual = matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED);
+        if !usual && !by_recipe {
             return Err(UpstreamError::Status { upstream, path, status: status.as_u16() });
         }
         let text = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());

@@ -54,6 +54,8 @@ pub struct Upstream {
     pub bases: Vec<Url>,
     /// What it asks of its users.
     pub credentials: Option<Credentials>,
+    /// Its first address is the gateway of a hub, which has objects by recipe.
+    pub is_hub: bool,
     /// It may redirect to addresses of private networks.
     pub private_redirects: bool,
     /// What changes there is taken to be fresh for so long, if it does not say itself.
@@ -92,6 +94,7 @@ impl FromStr for Upstream {
             kind,
             bases: Vec::new(),
             credentials: None,
+            is_hub: false,
             private_redirects: false,
             max_age: None,
             called: None,
@@ -122,6 +125,7 @@ impl FromStr for Upstream {
                 }
                 Some(("as", name)) => upstream.called = Some(name.to_owned()),
                 Some(("default", "yes")) => upstream.is_default = true,
+                Some(("hub", "yes")) => upstream.is_hub = true,
                 Some(("private-redirects", "yes")) => upstream.private_redirects = true,
                 _ => upstream.bases.push(base(word)?),
             }

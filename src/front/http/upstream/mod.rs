@@ -1,5 +1,6 @@
 //! Objects of upstreams over HTTP: as they come, by ranges, with what their upstream said of them.
 
+mod by_recipe;
 mod oci;
 mod proxy;
 mod rewritten;
@@ -167,12 +168,17 @@ fn below(request: &Parts, parts: usize) -> &str {
 }
 
 async fn serve(node: Node, artifact: Artifact, request: &Parts) -> Result<Response, HttpError> {
-    let mut object = node.object(artifact.wanted, artifact.front);
+    let mut object = node.object(artifact.wanted.clone(), artifact.front);
     let (record, came) = object.about().await?;
     let etag = record.header("etag").unwrap_or_default().to_owned();
     let mut headers = describe(&record, came, &artifact.headers);
     if is_known(&request.headers, &record, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    if let Some(ask) = by_recipe::asked(request)
+        && let Some(found) = node.by_recipe(&artifact.wanted, &ask, artifact.front).await
+    {
+        return Ok(by_recipe::answer(found, headers));
     }
     let (status, part) = part(&request.headers, record.size, &etag, &mut headers);
     if status == StatusCode::RANGE_NOT_SATISFIABLE || request.method == Method::HEAD {

@@ -7,11 +7,10 @@ use std::path::Path;
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 
-use super::Old;
+use super::delta::{self, Cut};
+use super::{How, Limits, Opened, PARSE, PARSE_CHOICES, RecipeError, Span, open};
 use crate::core::id::{BlobId, RecipeId};
 use crate::core::recipe::{BEGINNING, Block, Head, MAX_HEAD, Reference, Way, Work};
-use crate::recipe::delta::{self, Cut};
-use crate::recipe::{How, Limits, Opened, PARSE, PARSE_CHOICES, RecipeError, Span};
 
 /// Levels of zstd: for what stands alone, which has to keep up; for patches; and for patches of much.
 const ALONE: i32 = 9;
@@ -26,43 +25,60 @@ const DEAR: u64 = 2000;
 const AT_ONCE: usize = 2;
 
 /// A file that was opened, with its contents.
-pub(super) struct Contents {
-    pub(super) opened: Opened,
+#[derive(Debug)]
+pub struct Contents {
+    /// How it is put together.
+    pub opened: Opened,
     contents: Span,
 }
 
 impl Contents {
     /// Opens a file; what is inside goes into `folder`.
-    pub(super) fn open(file: &Span, how: How, folder: &Path) -> Result<Self, RecipeError> {
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open(file: &Span, how: How, folder: &Path) -> Result<Self, RecipeError> {
         let mut out = BufWriter::with_capacity(1 << 20, tempfile::tempfile_in(folder)?);
-        let opened = crate::recipe::open(file, how, &Limits::default(), folder, &mut out)?;
+        let opened = open(file, how, &Limits::default(), folder, &mut out)?;
         let contents = Span::of(out.into_inner().map_err(io::IntoInnerError::into_error)?)?;
         Ok(Self { opened, contents })
     }
-}
 
-impl Contents {
     /// Whether what encoders chose is so much that it is to be a patch, too.
-    pub(super) fn has_dear_choices(&self) -> bool {
+    pub fn has_dear_choices(&self) -> bool {
         self.opened.plan.choices() * DEAR > self.opened.length
     }
 }
 
+/// The version that a recipe takes for granted.
+#[derive(Debug)]
+pub struct Older {
+    /// Its name.
+    pub blob: BlobId,
+    /// Bytes of it.
+    pub size: u64,
+    /// What is inside it.
+    pub contents: Contents,
+}
+
 /// A recipe's object, in a file.
-pub(super) struct Written {
-    pub(super) way: Way,
-    pub(super) file: NamedTempFile,
+#[derive(Debug)]
+pub struct Written {
+    /// What an offer says of it.
+    pub way: Way,
+    /// The object.
+    pub file: NamedTempFile,
 }
 
 /// Writes the recipe for a blob.
 ///
 /// # Errors
 /// [`RecipeError`]: the scratch space is full, or there is no memory.
-pub(super) fn write(
+pub fn write(
     blob: BlobId,
     size: u64,
     new: &Contents,
-    old: Option<&Old>,
+    old: Option<&Older>,
     folder: &Path,
 ) -> Result<Written, RecipeError> {
     let none = Vec::new();
@@ -94,7 +110,7 @@ pub(super) fn write(
 }
 
 /// Some blocks, each on a thread of its own.
-fn together(cuts: &[Cut], new: &Contents, old: Option<&Old>) -> Result<Vec<Vec<u8>>, RecipeError> {
+fn together(cuts: &[Cut], new: &Contents, old: Option<&Older>) -> Result<Vec<Vec<u8>>, RecipeError> {
     std::thread::scope(|scope| {
         let work: Vec<_> = cuts.iter().map(|cut| scope.spawn(move || block(cut, new, old))).collect();
         let died = || RecipeError::Codec("a compressor died".to_owned());
@@ -102,7 +118,7 @@ fn together(cuts: &[Cut], new: &Contents, old: Option<&Old>) -> Result<Vec<Vec<u
     })
 }
 
-fn block(cut: &Cut, new: &Contents, old: Option<&Old>) -> Result<Vec<u8>, RecipeError> {
+fn block(cut: &Cut, new: &Contents, old: Option<&Older>) -> Result<Vec<u8>, RecipeError> {
     let content = new.contents.bytes(cut.range.start, (cut.range.end - cut.range.start) as usize)?;
     let level = if new.opened.length > LARGE { LARGE_PATCH } else { PATCH };
     match old {
