@@ -163,11 +163,10 @@ impl Look<'_> {
     /// What the encoder of a deflate stream chose, if that gives the stream again.
     fn choices(&self, span: &Span, contents: &Span) -> Result<Option<Span>, RecipeError> {
         let mut scratch = Scratch::new(self.folder, Arc::new(AtomicU64::new(deflate::MOST)))?;
-        let described = deflate::learn(span, contents, &mut scratch);
-        if scratch.is_over() || !described? {
+        let proved = deflate::proved(span, contents, &mut scratch);
+        if scratch.is_over() || !proved? {
             return Ok(None);
         }
-        let choices = scratch.close()?;
-        Ok(deflate::gives(span, contents, &choices)?.then_some(choices))
+        Ok(Some(scratch.close()?))
     }
 }

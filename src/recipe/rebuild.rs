@@ -136,7 +136,7 @@ fn follow(parts: &[Part], contents: &mut dyn Read, out: &mut dyn Write) -> Resul
             Part::Deflate(length, inside) => {
                 let mut choices = Vec::new();
                 contents.take(*length).read_to_end(&mut choices)?;
-                let mut again = deflate::Again::new(&choices, out);
+                let mut again = deflate::Again::new(&choices[..], out);
                 follow(inside, contents, &mut again)?;
                 again.finish()?;
             }

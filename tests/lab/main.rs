@@ -131,6 +131,17 @@ fn the_lead_is_killed_while_it_rebuilds() {
 }
 
 #[test]
+fn apt_upgrades_behind_a_hub_at_the_price_of_what_changed() {
+    let programs = [("nginx", "-v"), ("dpkg-scanpackages", "--version"), ("apt-ftparchive", "--version")];
+    play_with(&programs, "hub.py", "apt", &[]);
+}
+
+#[test]
+fn pip_upgrades_behind_a_hub_at_the_price_of_what_changed() {
+    play("hub.py", "pip", &[]);
+}
+
+#[test]
 fn two_leads_in_a_row_are_killed() {
     rough("kill_twice", "40000000");
 }

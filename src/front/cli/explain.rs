@@ -44,6 +44,7 @@ fn describe(it: &Weighed, hosts: &Hosts) -> String {
         Outcome::AsShipped => "it was pulled as shipped".to_owned(),
         Outcome::UnderWay => "it is on its way".to_owned(),
         Outcome::Rebuilt => "it was rebuilt from its recipe".to_owned(),
+        Outcome::Left => "nobody wanted it there any more, or another machine leads now".to_owned(),
         Outcome::Failed(why) => format!("the recipe failed, and the rest was pulled as shipped: {why}"),
     };
     format!("{text}\n{end}")

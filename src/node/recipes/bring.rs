@@ -9,7 +9,7 @@ use super::apply::{self, Source};
 use super::older;
 use super::rebuild::{Busy, Chunks, Stored, Took};
 use super::weigh::Chosen;
-use crate::core::ledger;
+use crate::core::ledger::{self, WanReason};
 use crate::core::recipe::Work;
 use crate::node::Node;
 use crate::node::flow::{Flow, News};
@@ -75,7 +75,12 @@ impl Object<'_> {
             match self.read(length).await {
                 Ok(bytes) => {
                     self.at += length as u64;
-                    self.node.inner.books.recipe(&self.wan.label, length as u64);
+                    let (books, label) = (&self.node.inner.books, &self.wan.label);
+                    books.recipe(label, length as u64);
+                    if self.run.reason == WanReason::Takeover {
+                        // The lead before was reading it, too: as far as this, at the most.
+                        books.duplicate(label, WanReason::Takeover, length as u64);
+                    }
                     return Ok(bytes);
                 }
                 Err(error) if error.is_transient() && self.tries < TRIES => {

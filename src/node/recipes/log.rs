@@ -23,6 +23,8 @@ pub enum Outcome {
     UnderWay,
     /// It was rebuilt.
     Rebuilt,
+    /// Nobody wanted it here any more, or another machine leads now.
+    Left,
     /// The recipe failed, and what was missing was pulled as shipped.
     Failed(String),
 }
@@ -85,8 +87,7 @@ impl Log {
 
     /// The flight has ended, or another node leads it now.
     pub(super) fn left(&self, blob: &BlobId, whole: bool) {
-        let why = || "nobody wants it here any more, or another machine leads now".to_owned();
-        self.set(blob, if whole { Outcome::Rebuilt } else { Outcome::Failed(why()) });
+        self.set(blob, if whole { Outcome::Rebuilt } else { Outcome::Left });
     }
 
     fn set(&self, blob: &BlobId, outcome: Outcome) {

@@ -8,13 +8,12 @@ use tokio::sync::Mutex;
 
 use super::super::condition::Condition;
 use super::super::hook::HookResult;
+use super::super::recipes::Weighing;
 use super::super::{Node, blocking};
-use super::{Damage, NodeGap, Outage, Site, Wan, upkeep, wan_health};
+use super::{Damage, NodeGap, Outage, Site, Wan, catalog_health, upkeep, wan_health, weighings};
 
-/// So long before its end an admin is told of the catalog's.
-const SOON: SignedDuration = SignedDuration::from_hours(24 * 14);
 /// Gaps in the books are told of for so long.
-const RECENT: SignedDuration = SignedDuration::from_hours(24 * 7);
+pub(super) const RECENT: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// What is known of the other nodes may be so old.
 const SITE_AGE: Duration = Duration::from_secs(10);
 /// An examination serves all who ask for it within so long.
@@ -70,14 +69,14 @@ pub(in crate::node) struct Examined {
 
 /// What faults are found from.
 #[derive(Debug, Clone)]
-struct Facts {
-    now: Timestamp,
+pub(super) struct Facts {
+    pub(super) now: Timestamp,
     ready: bool,
-    origin: String,
-    catalog_expires: Option<Timestamp>,
-    catalog_failing: Option<(Timestamp, String)>,
-    outage: Option<Outage>,
-    channels_until: Option<Timestamp>,
+    pub(super) origin: String,
+    pub(super) catalog_expires: Option<Timestamp>,
+    pub(super) catalog_failing: Option<(Timestamp, String)>,
+    pub(super) outage: Option<Outage>,
+    pub(super) channels_until: Option<Timestamp>,
     disk_nearly_full: bool,
     members: usize,
     peers_configured: usize,
@@ -87,6 +86,7 @@ struct Facts {
     wan: Wan,
     damage: Vec<Damage>,
     hooks_failing: Vec<HookResult>,
+    weighings: Vec<Weighing>,
     site: Site,
 }
 
@@ -139,6 +139,7 @@ impl Node {
             wan: self.wan(),
             damage: self.inner.verifier.damage(),
             hooks_failing: self.hooks().status().failing,
+            weighings: self.weighings(),
             site,
         }
     }
@@ -158,9 +159,9 @@ pub(super) fn fault(id: &str, severity: Severity, [title, cause, effect, remedy]
 
 fn examine(facts: Facts) -> Health {
     let found = [
-        catalog_expiry(&facts),
-        catalog_check(&facts),
-        own_way(&facts),
+        catalog_health::expiry(&facts),
+        catalog_health::check(&facts),
+        catalog_health::own_way(&facts),
         disk(&facts),
         company(&facts),
         unanswered(&facts),
@@ -172,70 +173,11 @@ fn examine(facts: Facts) -> Health {
         wan_health::clocks(&facts.wan),
         upkeep::damage(facts.now, &facts.damage),
         upkeep::hooks(&facts.hooks_failing),
+        weighings::failed(facts.now, &facts.weighings),
     ];
     let mut faults: Vec<Fault> = found.into_iter().flatten().collect();
     faults.sort_by_key(|fault| fault.severity);
     Health { worst: faults.first().map(|fault| fault.severity), faults }
-}
-
-fn catalog_expiry(facts: &Facts) -> Option<Fault> {
-    let expires = facts.catalog_expires?;
-    let (when, left) = (day(expires), expires.duration_since(facts.now));
-    let remedy = "Run 'branchline origin renew' on the machine that has the origin's keys.";
-    if left.is_negative() {
-        let cause = format!("Its signature was good until {when}.");
-        if let Some(until) = facts.channels_until.filter(|until| *until >= facts.now) {
-            let cause = format!("Its signature was good until {when}, and the origin is out of reach.");
-            let effect = format!(
-                "Channels are followed by it all the same until {} (offline_grace); then only versions that \
-                 the site holds can be fetched, by their number.",
-                day(until)
-            );
-            let remedy = "Bring the line to the origin back, and look whether its catalog was renewed.";
-            let what = ["The catalog has expired and is used a while longer", &cause, &effect, remedy];
-            let since = Some(expires.to_string());
-            return Some(Fault { since, ..fault("catalog_in_grace", Severity::Warning, what) });
-        }
-        let effect = "Channels are not followed and new packages are not served; versions that this node \
-                      holds can still be fetched by their number.";
-        let what = ["The catalog has expired", &cause, effect, remedy];
-        let since = Some(expires.to_string());
-        return Some(Fault { since, ..fault("catalog_expired", Severity::Error, what) });
-    }
-    let cause = format!("Its signature is good until {when}, and nobody has renewed or published since.");
-    let effect = "Nothing yet. From then on only versions that are held can be fetched, by their number.";
-    let what = ["The catalog will expire soon", &cause, effect, remedy];
-    (left < SOON).then(|| fault("catalog_expiring", Severity::Warning, what))
-}
-
-fn catalog_check(facts: &Facts) -> Option<Fault> {
-    let (since, why) = facts.catalog_failing.as_ref()?;
-    let remedy = format!(
-        "Look whether {} can be reached from here; 'curl' on this machine tells more. It is tried again \
-         by itself.",
-        facts.origin
-    );
-    let (id, severity, title, effect) = if facts.catalog_expires.is_some() {
-        let effect = match &facts.outage {
-            Some(outage) => sentence(&outage.what_works()),
-            None => "What is held is served; what is new or newly published is not seen.".to_owned(),
-        };
-        ("catalog_not_refreshed", Severity::Warning, "The catalog cannot be brought up to date", effect)
-    } else {
-        let effect = "No package can be found.".to_owned();
-        ("catalog_missing", Severity::Error, "There is no catalog yet", effect)
-    };
-    let found = fault(id, severity, [title, &sentence(why), &effect, &remedy]);
-    Some(Fault { since: Some(since.to_string()), ..found })
-}
-
-/// Others reach the origin, and this node does not.
-fn own_way(facts: &Facts) -> Option<Fault> {
-    let outage = facts.outage.as_ref().filter(|_| facts.catalog_failing.is_none())?;
-    let remedy = format!("Look what is in the way between this machine and {}.", facts.origin);
-    let (cause, effect) = (sentence(&outage.why), sentence(&outage.what_works()));
-    let what = ["This node does not reach the origin, others do", &cause, &effect, &remedy];
-    Some(Fault { since: Some(outage.since.clone()), ..fault("origin_not_reached", Severity::Warning, what) })
 }
 
 fn disk(facts: &Facts) -> Option<Fault> {
@@ -319,7 +261,8 @@ fn seed(facts: &Facts) -> Option<Fault> {
     lacking.then(|| fault("no_seed", Severity::Info, what))
 }
 
-fn day(at: Timestamp) -> String {
+/// Its day, UTC.
+pub(super) fn day(at: Timestamp) -> String {
     at.to_string().chars().take(10).collect()
 }
 
@@ -355,6 +298,7 @@ mod tests {
             wan: Wan::default(),
             damage: Vec::new(),
             hooks_failing: Vec::new(),
+            weighings: Vec::new(),
             site: Site::default(),
         }
     }

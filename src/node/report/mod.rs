@@ -2,6 +2,7 @@
 
 mod agreement;
 mod audit;
+mod catalog_health;
 mod events;
 mod flights;
 mod health;

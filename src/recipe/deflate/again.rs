@@ -1,6 +1,6 @@
 //! A stream, compressed again by what its encoder chose.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use super::bits::{BitWriter, Codes, DISTANCES, LENGTHS, LONGEST};
 use super::guess::{AHEAD, Guess, known};
@@ -9,10 +9,40 @@ use super::{
     distance_symbol, fixed, length_symbol, often, tree,
 };
 use crate::recipe::RecipeError;
-use crate::recipe::plan::Read as Numbers;
 
 const CUT_OFF: RecipeError = RecipeError::Malformed("an encoder's choices end early");
 const TOO_LONG: RecipeError = RecipeError::Malformed("an encoder's choices are for more content");
+
+/// What an encoder chose, as it is told.
+struct Choices<R>(R);
+
+impl<R: Read> Choices<R> {
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], RecipeError> {
+        let mut bytes = [0; N];
+        self.0.read_exact(&mut bytes).map_err(|_| CUT_OFF)?;
+        Ok(bytes)
+    }
+
+    fn byte(&mut self) -> Result<u8, RecipeError> {
+        self.bytes().map(|[byte]| byte)
+    }
+
+    fn number(&mut self) -> Result<usize, RecipeError> {
+        let mut number = 0;
+        for shift in (0..63).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 127) << shift;
+            if byte < 128 {
+                return usize::try_from(number).map_err(|_| CUT_OFF);
+            }
+        }
+        Err(CUT_OFF)
+    }
+
+    fn is_at_end(&mut self) -> bool {
+        self.0.read(&mut [0]).is_ok_and(|more| more == 0)
+    }
+}
 
 /// What is being written.
 enum Doing {
@@ -38,33 +68,20 @@ struct Block {
 }
 
 /// Compresses what is written to it, by an encoder's choices.
-pub(in crate::recipe) struct Again<'a> {
-    choices: Numbers<'a>,
+pub(in crate::recipe) struct Again<'a, R> {
+    choices: Choices<R>,
     guess: Option<Guess>,
     out: BitWriter<'a>,
     doing: Doing,
     last: bool,
 }
 
-impl<'a> Again<'a> {
-    pub(in crate::recipe) fn new(choices: &'a [u8], out: &'a mut dyn Write) -> Self {
-        let mut choices = Numbers(choices);
-        let number = choices.take(1).ok().and_then(|number| number.first().copied());
-        let rules = number.and_then(|number| known().get(usize::from(number)).copied());
+impl<'a, R: Read> Again<'a, R> {
+    pub(in crate::recipe) fn new(choices: R, out: &'a mut dyn Write) -> Self {
+        let mut choices = Choices(choices);
+        let rules = choices.byte().ok().and_then(|number| known().get(usize::from(number)).copied());
         let (guess, out) = (rules.map(Guess::new), BitWriter::new(out));
         Self { choices, guess, out, doing: Doing::Between, last: false }
-    }
-
-    fn byte(&mut self) -> Result<u8, RecipeError> {
-        self.choices.take(1)?.first().copied().ok_or(CUT_OFF)
-    }
-
-    fn two_bytes(&mut self) -> Result<u16, RecipeError> {
-        self.choices.take(2)?.try_into().map(u16::from_le_bytes).map_err(|_| CUT_OFF)
-    }
-
-    fn number(&mut self) -> Result<usize, RecipeError> {
-        usize::try_from(self.choices.number()?).map_err(|_| CUT_OFF)
     }
 
     /// Writes as far as the content is known; `all` of it is there, or so much that guesses are sure.
@@ -75,7 +92,7 @@ impl<'a> Again<'a> {
             match std::mem::replace(&mut self.doing, Doing::Over) {
                 Doing::Over => break,
                 Doing::Between if self.last => {
-                    let filling = self.byte()?;
+                    let filling = self.choices.byte()?;
                     self.out.align(filling);
                     break;
                 }
@@ -111,7 +128,7 @@ impl<'a> Again<'a> {
 
     /// A block begins.
     fn begin(&mut self) -> Result<Doing, RecipeError> {
-        let head = self.byte()?;
+        let head = self.choices.byte()?;
         self.last = head & LAST != 0;
         let kind = head & 3;
         if kind > TABLES {
@@ -120,18 +137,18 @@ impl<'a> Again<'a> {
         self.out.bits(self.last.into(), 1);
         self.out.bits(kind.into(), 2);
         if kind == STORED {
-            let filling = self.byte()?;
-            let length = self.two_bytes()?;
+            let filling = self.choices.byte()?;
+            let length = u16::from_le_bytes(self.choices.bytes()?);
             self.out.align(filling);
             self.out.bits(length.into(), 16);
             self.out.bits((!length).into(), 16);
             return Ok(Doing::Copying(length.into()));
         }
-        let left = self.number()?;
+        let left = self.choices.number()?;
         if left > MOST_TOKENS {
             return Err(RecipeError::Malformed("a block has too many tokens"));
         }
-        let right = self.number()?;
+        let right = self.choices.number()?;
         Ok(Doing::Tokens(Block { head, left, right, tokens: Vec::new(), content: Vec::new() }))
     }
 
@@ -142,8 +159,9 @@ impl<'a> Again<'a> {
             block.right -= 1;
             guessed
         } else {
-            let (length, distance) = (u16::from(self.byte()?) + 3, self.two_bytes()?);
-            block.right = self.number()?;
+            let (length, distance) =
+                (u16::from(self.choices.byte()?) + 3, u16::from_le_bytes(self.choices.bytes()?));
+            block.right = self.choices.number()?;
             if distance == 0 { Token::Literal } else { Token::Match { length, distance } }
         };
         block.content.push(guess.ahead().first().copied().unwrap_or_default());
@@ -159,7 +177,7 @@ impl<'a> Again<'a> {
         } else if block.head & BY_ZLIB != 0 {
             let (literals, distances) = often(&block.tokens, &block.content);
             let header = tree::header(&literals, &distances);
-            tables(&mut Numbers(&header), &mut self.out)?
+            tables(&mut Choices(&header[..]), &mut self.out)?
         } else {
             tables(&mut self.choices, &mut self.out)?
         };
@@ -185,14 +203,14 @@ impl<'a> Again<'a> {
     pub(in crate::recipe) fn finish(mut self) -> Result<(), RecipeError> {
         self.advance(true)?;
         let rest = self.guess.as_ref().is_none_or(|guess| !guess.ahead().is_empty());
-        if !self.last || rest || !matches!(self.doing, Doing::Over) || !self.choices.0.is_empty() {
+        if !self.last || rest || !matches!(self.doing, Doing::Over) || !self.choices.is_at_end() {
             return Err(RecipeError::Malformed("a deflate stream ends early"));
         }
         Ok(self.out.flush(true)?)
     }
 }
 
-impl Write for Again<'_> {
+impl<R: Read> Write for Again<'_, R> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let most = bytes.len().min(64 << 10);
         let fits = self.guess.as_mut().is_some_and(|guess| guess.feed(&bytes[..most]));
@@ -209,23 +227,23 @@ impl Write for Again<'_> {
 }
 
 /// Writes the tables of a block as they are told, and reads them.
-fn tables(told: &mut Numbers, out: &mut BitWriter) -> Result<(Vec<u8>, Vec<u8>), RecipeError> {
-    let mut byte = || told.take(1)?.first().copied().ok_or(CUT_OFF);
-    let counts = [byte()? & 31, byte()? & 31, byte()? & 15];
+fn tables<R: Read>(told: &mut Choices<R>, out: &mut BitWriter) -> Result<(Vec<u8>, Vec<u8>), RecipeError> {
+    let [literals, distances, short] = told.bytes()?;
+    let counts = [literals & 31, distances & 31, short & 15];
     for (count, bits) in counts.iter().zip([5, 5, 4]) {
         out.bits((*count).into(), bits);
     }
     let mut short = [0; 19];
     for &at in ORDER.iter().take(usize::from(counts[2]) + 4) {
-        short[at] = byte()? & 7;
+        short[at] = told.byte()? & 7;
         out.bits(short[at].into(), 3);
     }
     let codes = Codes::new(&short);
     let mut lengths = Lengths::of(&counts);
     while !lengths.is_full() {
-        let symbol = byte()?;
+        let symbol = told.byte()?;
         let bits = Lengths::bits(symbol);
-        let more = if bits > 0 { byte()? & ((1 << bits) - 1) } else { 0 };
+        let more = if bits > 0 { told.byte()? & ((1 << bits) - 1) } else { 0 };
         out.symbol(&codes, symbol.into());
         out.bits(more.into(), bits);
         let fits = usize::from(symbol) <= LONGEST + 3;

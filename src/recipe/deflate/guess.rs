@@ -65,15 +65,15 @@ pub(super) struct Guess {
     at: u32,
     filled: u32,
     /// The last place of each hash, and the one before each place; one more than it is, 0: none.
-    head: Vec<u32>,
-    before: Vec<u32>,
+    head: Box<[u32; HASHES]>,
+    before: Box<[u16; RING as usize]>,
     /// What was found for the next token when the one before it was guessed.
     looked: Option<Found>,
 }
 
 impl Guess {
     pub(super) fn new(rules: Rules) -> Self {
-        let (head, before) = (vec![0; HASHES], vec![0; RING as usize]);
+        let (head, before) = (Box::new([0; HASHES]), Box::new([0; RING as usize]));
         Self { rules, data: Vec::new(), base: 0, at: 0, filled: 0, head, before, looked: None }
     }
 
@@ -156,7 +156,9 @@ impl Guess {
     fn fill(&mut self, end: u32) {
         for at in self.filled.max(self.base)..end {
             let Some(hash) = self.hash(at) else { break };
-            self.before[(at % RING) as usize] = std::mem::replace(&mut self.head[hash], at + 1);
+            let last = std::mem::replace(&mut self.head[hash], at + 1);
+            let back = if last == 0 { 0 } else { at + 1 - last };
+            self.before[(at % RING) as usize] = if back < RING { back as u16 } else { 0 };
         }
         self.filled = self.filled.max(end);
     }
@@ -165,45 +167,59 @@ impl Guess {
     fn find(&mut self, at: u32, length: u32) -> Found {
         self.fill(at);
         let mut next = self.head[self.hash(at)?];
-        let (data, base) = (&self.data[..], self.base);
-        let here = &data[(at - base) as usize..];
-        let here = &here[..here.len().min(LONGEST as usize)];
+        let (data, here) = (&self.data[..], (at - self.base) as usize);
+        let most = (data.len() - here).min(LONGEST as usize);
         let mut chain = if length >= self.rules.good { self.rules.chain >> 2 } else { self.rules.chain };
-        let nice = self.rules.nice.min(here.len() as u32);
-        let (mut best, mut found) = (length, None);
+        let nice = (self.rules.nice as usize).min(most);
+        let (mut best, mut found) = (length as usize, None);
+        if best >= most {
+            return None;
+        }
+        let mut end = two(data, here + best - 1);
         // The very first byte has no place that could be written down.
-        while next > 1 && chain > 0 && (best as usize) < here.len() {
+        while next > 1 && chain > 0 {
             let place = next - 1;
-            if at - place > FAR || place < base {
+            if at - place > FAR || place < self.base {
                 break;
             }
-            let there = &data[(place - base) as usize..];
+            let there = (place - self.base) as usize;
             // Most are told apart where they would have to be longer.
-            let last = best as usize;
-            if there[last] == here[last] && there[last - 1] == here[last - 1] {
-                let alike = alike(here, there);
+            if two(data, there + best - 1) == end {
+                let alike = alike(data, here, there, most);
                 if alike > best {
-                    (best, found) = (alike, Some((alike, at - place)));
+                    (best, found) = (alike, Some((alike as u32, at - place)));
                     if alike >= nice {
                         break;
                     }
+                    end = two(data, here + best - 1);
                 }
             }
             chain -= 1;
-            let older = self.before[(place % RING) as usize];
-            if older > place {
+            let back = u32::from(self.before[(place % RING) as usize]);
+            if back == 0 || back > place {
                 break;
             }
-            next = older;
+            next -= back;
         }
         found.filter(|&(length, distance)| self.rules.lazy == 0 || length > 3 || distance <= FAR_FOR_THREE)
     }
 }
 
-/// How many bytes are the same.
-fn alike(here: &[u8], there: &[u8]) -> u32 {
-    let words = here.chunks_exact(8).zip(there.chunks_exact(8));
-    let same = words.take_while(|(a, b)| a == b).count() * 8;
-    let rest = here[same..].iter().zip(&there[same..]).take_while(|(a, b)| a == b).count();
-    (same + rest) as u32
+fn two(data: &[u8], at: usize) -> u16 {
+    data[at..].first_chunk().map_or(0, |two| u16::from_le_bytes(*two))
+}
+
+/// How many bytes are the same from two places on, up to so many.
+fn alike(data: &[u8], here: usize, there: usize, most: usize) -> usize {
+    let eight = |at: usize| data[at..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight));
+    let mut same = 0;
+    while same + 8 <= most {
+        let differs = eight(here + same) ^ eight(there + same);
+        if differs != 0 {
+            return same + differs.trailing_zeros() as usize / 8;
+        }
+        same += 8;
+    }
+    let rest = data[here + same..here + most].iter().zip(&data[there + same..]);
+    same + rest.take_while(|(a, b)| a == b).count()
 }

@@ -14,16 +14,13 @@ mod again;
 mod bits;
 mod guess;
 mod learn;
+mod prove;
 mod tree;
 mod unpack;
 
-use std::io;
-
-use super::RecipeError;
-use super::span::{Compare, Span};
 pub(super) use again::Again;
 use bits::{DISTANCES, LENGTHS};
-pub(super) use learn::learn;
+pub(super) use prove::proved;
 pub(super) use unpack::unpack;
 
 /// The end of a block, as a symbol, and the first symbol of a length.
@@ -75,18 +72,6 @@ fn often(tokens: &[Token], content: &[u8]) -> ([u32; 286], [u32; 30]) {
     }
     literals[STOP] = 1;
     (literals, distances)
-}
-
-/// Whether an encoder's choices and the content give the stream.
-///
-/// # Errors
-/// [`RecipeError::Io`] of what it is read from.
-pub(super) fn gives(stream: &Span, content: &Span, choices: &Span) -> Result<bool, RecipeError> {
-    let choices = choices.bytes(0, choices.len() as usize)?;
-    let mut compare = Compare::with(stream);
-    let mut again = Again::new(&choices, &mut compare);
-    let same = io::copy(&mut content.reader(), &mut again).is_ok() && again.finish().is_ok();
-    Ok(same && compare.at_end())
 }
 
 fn fixed() -> (Vec<u8>, Vec<u8>) {
@@ -146,7 +131,10 @@ impl Lengths {
 mod tests {
     use std::io::{Seek, Write};
 
+    use super::learn::learn;
+    use super::prove::gives;
     use super::*;
+    use crate::recipe::span::{Scratch, Span};
 
     fn span(bytes: &[u8]) -> Span {
         let mut file = tempfile::tempfile().expect("room");
@@ -178,7 +166,7 @@ mod tests {
                     learn(&span(&stream), &span(&content), &mut choices).expect("memory"),
                     "level {level}"
                 );
-                assert!(gives(&span(&stream), &span(&content), &span(&choices)).expect("memory"));
+                assert!(gives(&span(&stream), &span(&content), &choices[..]));
                 let longer = [&stream[..], b"!"].concat();
                 assert!(
                     !learn(&span(&longer), &span(&content), &mut Vec::new()).expect("memory"),
@@ -194,6 +182,26 @@ mod tests {
     }
 
     #[test]
+    fn a_long_stream_is_proved_while_it_is_read() {
+        let noise = |n: u32| blake3::hash(&(n / 3).to_le_bytes()).as_bytes()[..20].to_vec();
+        let content: Vec<u8> = (0..100_000).flat_map(noise).collect();
+        let mut stream = deflated(&content, 6);
+        let folder = tempfile::tempdir().expect("a folder");
+        let scratch = || {
+            let room = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(MOST));
+            Scratch::new(folder.path(), room).expect("room")
+        };
+        let mut out = scratch();
+        assert!(proved(&span(&stream), &span(&content), &mut out).expect("room"));
+        let choices = out.close().expect("room");
+        let told = choices.bytes(0, choices.len() as usize).expect("told");
+        assert!(stream.len() > 256 << 10 && gives(&span(&stream), &span(&content), &told[..]));
+        let middle = stream.len() / 2;
+        stream[middle] ^= 4;
+        assert!(!proved(&span(&stream), &span(&content), &mut scratch()).expect("room"));
+    }
+
+    #[test]
     fn altered_choices_and_streams_are_refused_or_give_no_more_than_they_may() {
         let content: Vec<u8> = contents().swap_remove(0)[..50_000].to_vec();
         let (stream, mut choices) = (deflated(&content, 6), Vec::new());
@@ -204,7 +212,7 @@ mod tests {
             altered[at] ^= 1 << (n % 8);
             altered.truncate(altered.len() - n % 3 * (n % 50));
             let mut out = Vec::new();
-            let mut again = Again::new(&altered, &mut out);
+            let mut again = Again::new(&altered[..], &mut out);
             if again.write_all(&content).is_ok() {
                 again.finish().ok();
             }
