@@ -12,6 +12,8 @@ use super::span::{Compare, Span};
 const WINDOW: u32 = 27;
 /// The highest level that is compressed with: 22 takes 770 MB for long content.
 const HIGHEST: u64 = 21;
+/// ... by threads, which hold several jobs of four windows each.
+const HIGHEST_OF_WORKERS: u64 = 19;
 /// Levels, the likeliest first.
 const LEVELS: [i32; 21] = [3, 19, 1, 9, 6, 18, 15, 12, 10, 8, 7, 5, 4, 2, 11, 13, 14, 16, 17, 20, 21];
 /// Content that is compressed to see whether a level may be the one.
@@ -22,22 +24,26 @@ const TRIAL: usize = 512 << 10;
 pub struct Zstd {
     level: i32,
     checksum: bool,
+    /// By threads of its own, as the `zstd` program and dpkg do: the content is cut into jobs.
+    workers: bool,
     /// The frame says how long its content is: this long, plus one; 0: it does not say.
     length: u64,
 }
 
 impl Zstd {
     pub(super) fn numbers(&self) -> [u64; 3] {
-        [self.level as u64, self.checksum.into(), self.length]
+        [self.level as u64, u64::from(self.checksum) | u64::from(self.workers) << 1, self.length]
     }
 
     /// # Errors
     /// [`RecipeError::Malformed`] if there is no such level.
-    pub(super) fn of([level, checksum, length]: [u64; 3]) -> Result<Self, RecipeError> {
-        if level == 0 || level > HIGHEST || checksum > 1 {
+    pub(super) fn of([level, flags, length]: [u64; 3]) -> Result<Self, RecipeError> {
+        let (checksum, workers) = (flags & 1 == 1, flags & 2 == 2);
+        let highest = if workers { HIGHEST_OF_WORKERS } else { HIGHEST };
+        if level == 0 || level > highest || flags > 3 {
             return Err(RecipeError::Malformed("zstd with settings that are not known"));
         }
-        Ok(Self { level: level as i32, checksum: checksum == 1, length })
+        Ok(Self { level: level as i32, checksum, workers, length })
     }
 }
 
@@ -72,18 +78,27 @@ pub(super) fn learn(span: &Span, contents: &Span) -> Result<Result<Zstd, String>
     let packed = span.bytes(0, TRIAL)?;
     let sample = contents.bytes(0, TRIAL)?;
     for level in LEVELS {
-        let zstd = Zstd { level, checksum: flags & 4 != 0, length };
+        let zstd = Zstd { level, checksum: flags & 4 != 0, workers: false, length };
         if !begins_alike(&zstd, &sample, contents.len(), &packed)? {
             continue;
         }
-        let mut compare = Compare::with(span);
-        let mut again = Again::new(&zstd, &mut compare)?;
-        let same = io::copy(&mut contents.reader(), &mut again).is_ok() && again.finish().is_ok();
-        if same && compare.at_end() {
-            return Ok(Ok(zstd));
+        // The first job begins like the whole.
+        let by_workers = Zstd { workers: true, ..zstd };
+        let tried = if level as u64 > HIGHEST_OF_WORKERS { &[zstd][..] } else { &[zstd, by_workers] };
+        for zstd in tried {
+            if gives(zstd, span, contents)? {
+                return Ok(Ok(*zstd));
+            }
         }
     }
     Ok(Err("no level of this version of zstd writes it like this".into()))
+}
+
+fn gives(zstd: &Zstd, span: &Span, contents: &Span) -> Result<bool, RecipeError> {
+    let mut compare = Compare::with(span);
+    let mut again = Again::new(zstd, &mut compare)?;
+    let same = io::copy(&mut contents.reader(), &mut again).is_ok() && again.finish().is_ok();
+    Ok(same && compare.at_end())
 }
 
 fn begins_alike(zstd: &Zstd, sample: &[u8], length: u64, packed: &[u8]) -> Result<bool, RecipeError> {
@@ -105,6 +120,10 @@ impl<'a> Again<'a> {
         let mut encoder = Encoder::new(out, zstd.level)?;
         encoder.include_checksum(zstd.checksum)?;
         encoder.include_contentsize(zstd.length > 0)?;
+        if zstd.workers {
+            // However many there are, they write the same.
+            encoder.multithread(1)?;
+        }
         if let Some(length) = zstd.length.checked_sub(1) {
             encoder.set_pledged_src_size(Some(length))?;
         }
@@ -124,5 +143,34 @@ impl Write for Again<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Seek;
+
+    use super::*;
+
+    fn span(bytes: &[u8]) -> Span {
+        let mut file = tempfile::tempfile().expect("room");
+        file.write_all(bytes).expect("room");
+        file.rewind().expect("a file");
+        Span::of(file).expect("a file")
+    }
+
+    #[test]
+    fn what_threads_have_written_is_written_again() {
+        let line = |n: u32| format!("{} and {n}\n", n.wrapping_mul(n) % 90_001).into_bytes();
+        let content: Vec<u8> = (0..500_000).flat_map(line).collect();
+        for (level, threads) in [(1, 0), (1, 3), (3, 2)] {
+            let mut encoder = Encoder::new(Vec::new(), level).expect("memory");
+            encoder.multithread(threads).expect("threads");
+            encoder.write_all(&content).expect("memory");
+            let packed = encoder.finish().expect("memory");
+            let learned = learn(&span(&packed), &span(&content)).expect("room").expect("it is known");
+            assert_eq!((learned.level, learned.workers), (level, threads > 0));
+            assert_eq!(Zstd::of(learned.numbers()).expect("its own"), learned);
+        }
     }
 }

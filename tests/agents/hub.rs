@@ -1,6 +1,7 @@
 //! A hub between a site and its upstream: what the site fetches anew costs what has changed.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -100,6 +101,8 @@ fn a_file_that_is_replaced_in_its_place_comes_as_what_has_changed() {
     let place = stage.path("tree/latest.gz");
     for version in [1, 2] {
         fs::write(&place, package(version)).expect("room");
+        // Within a second, one question to the upstream serves all.
+        std::thread::sleep(Duration::from_millis(1200));
         let answer = agents[0].get("/http/files/latest.gz");
         assert!(answer.status == 200 && answer.body == package(version), "{}", answer.status);
     }

@@ -482,3 +482,35 @@ fn reply(stream: &mut TcpStream, status: &str, more: &str, body: &[u8]) {
     stream.write_all(head.as_bytes()).ok();
     stream.write_all(body).ok();
 }
+
+#[test]
+fn a_layer_behind_a_hub_comes_as_what_has_changed() {
+    if is_missing("a layer behind a hub", &PROGRAMS) {
+        return;
+    }
+    let stage = Stage::new("1gbit");
+    let dir = stage.dir.path();
+    let registry = Registry::start(dir, Value::Null);
+    let spec = format!("corp oci http://{} default=yes", registry.address);
+    let hub = stage.agent("hub", &["--role", "hub", "--upstream", &spec]);
+    let spec = format!("corp oci http://{} hub=yes max-age=0", hub.gateway);
+    let agents = site(&stage, 2, &["--upstream", &spec]);
+    let layer = |version| crate::recipes::package(version);
+    let crossed =
+        || agents.iter().map(|it| it.api("savings")["totals"]["wan_chunks"].as_u64().expect("a figure"));
+    let mut totals: Vec<u64> = Vec::new();
+    for version in [1, 2] {
+        let (layout, layers) = (dir.join(format!("layout-{version}")), [layer(version)]);
+        std::fs::create_dir_all(&layout).expect("room");
+        let manifest = image(&layout, &layers);
+        push(&layout, &format!("{}/team/app:v{version}", registry.address), &[]);
+        for (number, agent) in agents.iter().enumerate() {
+            let into = dir.join(format!("pulled-{version}-{number}"));
+            pull(agent, &format!("corp/team/app:v{version}"), &into).expect("pulled");
+            assert_pulled(&into, &manifest, &layers);
+        }
+        totals.push(crossed().sum());
+    }
+    let (upgrade, length) = (totals[1] - totals[0], layer(2).len() as u64);
+    assert!(upgrade * 10 < length, "{upgrade} of {length}");
+}

@@ -81,7 +81,7 @@ impl Node {
         let (node, holds, path) = (self.clone(), ask.holds.clone(), wanted.path.clone());
         // It goes on when nobody waits any more: the next site will ask for it.
         let prepared = tokio::spawn(async move {
-            let prepared = node.prepare(object, &holds).await;
+            let prepared = node.prepare(object, &holds, &path).await;
             prepared.map_err(|why| tracing::warn!(path, why, "no recipe was made")).ok()
         });
         let record = timeout_at(until, prepared).await.ok()?.ok()??;
@@ -92,7 +92,7 @@ impl Node {
 
     /// Brings it, and makes what recipes for it pay: against the first of what is held that this node knows,
     /// else against nothing.
-    async fn prepare(&self, mut object: Object, holds: &[BlobId]) -> Result<Record, String> {
+    async fn prepare(&self, mut object: Object, holds: &[BlobId], path: &str) -> Result<Record, String> {
         let record = object.complete().await.map_err(|error| error.to_string())?;
         if record.came() < SHORTEST {
             return Ok(record);
@@ -112,13 +112,21 @@ impl Node {
             Some(old) => Some(self.opened_file(old).await?),
             None => None,
         };
-        let kept = self.inner.hub.kept.clone();
+        let (kept, begun) = (self.inner.hub.kept.clone(), Instant::now());
         let made = blocking(move || {
             let written = make(&new, old.as_ref(), kept.dir())?;
-            kept.put(&pair.0, pair.1, written).map_err(RecipeError::from)
+            let bytes = written.as_ref().map(|written| written.way.bytes);
+            kept.put(&pair.0, pair.1, written)?;
+            Ok::<_, RecipeError>(bytes)
         });
-        let made = made.await.ok_or("the agent is stopping")?;
-        made.map_err(|error| error.to_string())?;
+        let made = made.await.ok_or("the agent is stopping")?.map_err(|error| error.to_string())?;
+        let (size, took) = (record.came(), begun.elapsed().as_secs());
+        match made {
+            Some(bytes) => {
+                tracing::info!(path, size, bytes, took, patch = pair.1.is_some(), "a recipe was made")
+            }
+            None => tracing::info!(path, size, took, "no recipe pays: it goes as shipped"),
+        }
         Ok(record)
     }
 

@@ -22,7 +22,7 @@ use crate::core::upstream::record::{LONGEST_HEADER, MOST_HEADERS};
 /// An upstream may think for so long before it answers.
 pub(super) const THINKS: Duration = Duration::from_secs(20);
 /// ... and a hub that makes a recipe.
-const HUB_THINKS: Duration = Duration::from_secs(140);
+const HUB_THINKS: Duration = Duration::from_secs(110);
 /// Without a byte for so long it has broken off.
 const SILENCE: Duration = Duration::from_secs(15);
 
