@@ -75,7 +75,8 @@ impl Kept {
         let mut tried = self.get(object);
         tried.against.push(against);
         if let Some(Written { way, file }) = made {
-            self.make_room(way.bytes)?;
+            // It lies in the same folder already.
+            self.make_room()?;
             file.persist(self.recipe(&way.recipe)).map_err(|error| error.error)?;
             tried.ways.push(way);
         }
@@ -93,14 +94,14 @@ impl Kept {
     }
 
     /// Removes what was used longest ago.
-    fn make_room(&self, wanted: u64) -> io::Result<()> {
+    fn make_room(&self) -> io::Result<()> {
         let mut all = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             let about = entry.metadata()?;
             all.push((about.modified()?, about.len(), entry.path()));
         }
-        let mut sum = all.iter().map(|(_, length, _)| length).sum::<u64>().saturating_add(wanted);
+        let mut sum: u64 = all.iter().map(|(_, length, _)| length).sum();
         all.sort();
         for (_, length, path) in all {
             if sum <= self.most {
