@@ -44,11 +44,19 @@ impl Contents {
         Ok(Self { opened, contents })
     }
 
+    /// Whether it becomes shorter without an older version: only what deflate has packed does.
+    pub fn spares_alone(&self) -> bool {
+        self.opened.plan.work()[0] > 0
+    }
+
     /// Whether what encoders chose is so much that it is to be a patch, too.
     pub fn has_dear_choices(&self) -> bool {
         self.opened.plan.choices() * DEAR > self.opened.length
     }
 }
+
+/// A recipe has to be shorter than this part of what it replaces, in percent.
+const PAYS: u64 = 97;
 
 /// The version that a recipe takes for granted.
 #[derive(Debug)]
@@ -68,6 +76,13 @@ pub struct Written {
     pub way: Way,
     /// The object.
     pub file: NamedTempFile,
+}
+
+impl Written {
+    /// Whether it is worth having instead of so many bytes.
+    pub fn pays(&self, replaced: u64) -> bool {
+        self.way.bytes.saturating_mul(100) < replaced.saturating_mul(PAYS)
+    }
 }
 
 /// Writes the recipe for a blob.

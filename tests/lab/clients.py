@@ -99,6 +99,19 @@ def play(kind, **net):
         lab.heal(1)
 
 
+def apt_home(home, source):
+    """A machine of its own for apt, as far as apt knows."""
+    for folder in ("state/lists/partial", "cache/archives/partial", "etc", "none"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    (home / "etc/sources.list").write_text(source + "\n")
+    (home / "status").write_text("")
+    (home / "apt.conf").write_text(
+        f'Dir "{home}"; Dir::State "{home}/state"; Dir::State::status "{home}/status"; Dir::Cache "{home}/cache"; '
+        f'Dir::Etc "{home}/etc"; Dir::Log "{home}"; Dir::Etc::parts "{home}/none"; Dir::Etc::sourceparts "{home}/none"; '
+        f'Dir::Etc::preferencesparts "{home}/none"; APT::Architecture "amd64"; APT::Architectures {{ "amd64"; }}; '
+        'APT::Sandbox::User "root"; Debug::NoLocking "1"; Acquire::Languages "none";\n')
+
+
 class Client:
     def __init__(self, site):
         self.site, self.root = site, site.dir / "www"
@@ -162,16 +175,7 @@ class Apt(Client):
         subprocess.run(["gpgconf", "--homedir", keys, "--kill", "gpg-agent"], check=True)
 
     def configure(self, host, url):
-        home = self.home(host)
-        for folder in ("state/lists/partial", "cache/archives/partial", "etc", "none"):
-            (home / folder).mkdir(parents=True)
-        (home / "etc/sources.list").write_text(f"deb [signed-by={self.site.dir}/key.gpg] {url} stable main\n")
-        (home / "status").write_text("")
-        (home / "apt.conf").write_text(
-            f'Dir "{home}"; Dir::State "{home}/state"; Dir::State::status "{home}/status"; Dir::Cache "{home}/cache"; '
-            f'Dir::Etc "{home}/etc"; Dir::Log "{home}"; Dir::Etc::parts "{home}/none"; Dir::Etc::sourceparts "{home}/none"; '
-            f'Dir::Etc::preferencesparts "{home}/none"; APT::Architecture "amd64"; APT::Architectures {{ "amd64"; }}; '
-            'APT::Sandbox::User "root"; Debug::NoLocking "1"; Acquire::Languages "none";\n')
+        apt_home(self.home(host), f"deb [signed-by={self.site.dir}/key.gpg] {url} stable main")
 
     def env(self, host):
         return {**os.environ, "APT_CONFIG": str(self.home(host) / "apt.conf"), "LC_ALL": "C"}

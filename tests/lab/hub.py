@@ -12,7 +12,7 @@ from pathlib import Path
 
 import lab
 from branch import ROOT, Site
-from clients import long_ago, nginx
+from clients import apt_home, long_ago, nginx
 from recipes import members, wheel
 from scenarios import balanced, expect
 
@@ -76,15 +76,8 @@ class Apt:
         long_ago(self.root)
 
     def configure(self, home, url):
-        for folder in ("state/lists/partial", "cache/archives/partial", "etc", "none", "got"):
-            (home / folder).mkdir(parents=True, exist_ok=True)
-        (home / "etc/sources.list").write_text(f"deb [trusted=yes] {url} stable main\n")
-        (home / "status").write_text("")
-        (home / "apt.conf").write_text(
-            f'Dir "{home}"; Dir::State "{home}/state"; Dir::State::status "{home}/status"; Dir::Cache "{home}/cache"; '
-            f'Dir::Etc "{home}/etc"; Dir::Log "{home}"; Dir::Etc::parts "{home}/none"; Dir::Etc::sourceparts "{home}/none"; '
-            f'Dir::Etc::preferencesparts "{home}/none"; APT::Architecture "amd64"; APT::Architectures {{ "amd64"; }}; '
-            'APT::Sandbox::User "root"; Debug::NoLocking "1"; Acquire::Languages "none";\n')
+        apt_home(home, f"deb [trusted=yes] {url} stable main")
+        (home / "got").mkdir()
 
     def upgrade(self, home):
         return f"cd {home}/got; rm -f *; apt-get -q update; apt-get -q download {self.package}"

@@ -16,22 +16,18 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::recipes::older;
-use super::upstream::{Object, Wanted};
+use super::upstream::{Object, SHORTEST, Wanted};
 use super::{Config, Node, Role, blocking};
 use crate::core::id::BlobId;
 use crate::core::ledger::Front;
 use crate::core::recipe::{Facts, Place, Prefer, Way, choose};
-use crate::core::upstream::hub::{Ask, Told};
+use crate::core::upstream::hub::{Ask, MOST_HELD, Told};
 use crate::core::upstream::record::Record;
 use crate::recipe::{self, Contents, How, Older, RecipeError, Span, Written};
 use kept::Kept;
 
 /// A recipe is waited for so long.
 const PATIENCE: Duration = Duration::from_secs(100);
-/// What is shorter, in bytes, goes as shipped.
-const SHORTEST: u64 = 128 << 10;
-/// A recipe has to be shorter than this part of the object, in percent.
-const PAYS: u64 = 97;
 /// Of the cache's size, recipes take this part at the most.
 const PART: u64 = 10;
 
@@ -98,7 +94,7 @@ impl Node {
             return Ok(record);
         }
         let known = |content: &BlobId| self.object_of_content(content).filter(|it| *it != record);
-        let old = holds.iter().take(crate::core::upstream::hub::MOST_HELD).find_map(known);
+        let old = holds.iter().take(MOST_HELD).find_map(known);
         let pair = (record.content(), old.as_ref().map(Record::content));
         let lock = self.inner.hub.lock(pair);
         let _making = lock.lock().await;
@@ -151,8 +147,7 @@ fn make(new: &Whole, old: Option<&Whole>, folder: &Path) -> Result<Option<Writte
         return Ok(None);
     }
     let contents = Contents::open(&new.span, How::ToRebuild { slow: old.is_some() }, folder)?;
-    // Against nothing, only what deflate has packed becomes shorter.
-    let spares = old.is_some() || contents.opened.plan.work()[0] > 0;
+    let spares = old.is_some() || contents.spares_alone();
     if contents.opened.plan.is_plain() || !spares {
         return Ok(None);
     }
@@ -164,7 +159,7 @@ fn make(new: &Whole, old: Option<&Whole>, folder: &Path) -> Result<Option<Writte
     let older = old.map(older).transpose()?;
     let size = new.span.len();
     let written = recipe::write(new.content, size, &contents, older.as_ref(), folder)?;
-    Ok((written.way.bytes * 100 < size * PAYS).then_some(written))
+    Ok(written.pays(size).then_some(written))
 }
 
 /// Weighs for the site what there is.

@@ -211,7 +211,7 @@ impl Bringing<'_> {
     /// Content that came with the news.
     async fn store(&self, home: NodeId, bytes: &[u8]) -> Result<(), StoreError> {
         let source = crate::core::ledger::Source::Peer(home);
-        super::pull::store(self.node, self.wanted, self.live, bytes.to_vec(), source).await.map(drop)
+        super::segments::store(self.node, self.wanted, self.live, bytes.to_vec(), source).await.map(drop)
     }
 
     async fn keep(&self) {

@@ -12,6 +12,7 @@ mod by_recipe;
 mod object;
 mod outage;
 mod pull;
+mod segments;
 mod serve;
 mod shelf;
 mod versions;
@@ -37,6 +38,7 @@ use crate::origin::upstream::{Client, Fetch, Upstream, UpstreamError};
 pub use object::Object;
 use outage::Outages;
 use shelf::Shelf;
+pub(super) use versions::SHORTEST;
 pub use wanted::Wanted;
 
 /// What an upstream does not have is not asked for again for so long.

@@ -1,27 +1,23 @@
 //! Pulling an object from its upstream, as its home.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use bytes::BytesMut;
 use futures::StreamExt;
 
-use super::super::live::Ticket;
 use super::super::{Node, blocking};
 use super::bring::{self, News};
 use super::wanted::now_ms;
-use super::{Came, Live, ObjectError, Wanted, label};
+use super::{Came, Live, ObjectError, Wanted, label, segments};
 use crate::core::flight::Urgency;
 use crate::core::id::NodeId;
-use crate::core::ledger::{Front, Source, WanReason};
-use crate::core::upstream::record::{MOST_SEGMENTS, Record, Segment};
+use crate::core::ledger::{Source, WanReason};
+use crate::core::upstream::record::{MOST_SEGMENTS, Record};
 use crate::core::upstream::segment;
 use crate::core::upstream::{Digest, hub};
 use crate::core::wire::message::ObjectRequest;
 use crate::origin::upstream::{Answer, Client, Fetch, Kind, UpstreamError};
-use crate::store::StoreError;
 
 /// Tries in a row that bring nothing, before clients are told.
 const TRIES: u32 = 4;
@@ -174,7 +170,9 @@ impl<'a> Pull<'a> {
             text: self.wanted.digest.is_none() && self.wanted.expected_s.is_some(),
             by_recipe: self.asks_hub(came),
         };
-        let limit = if conditional.is_some() { HELD_WAITS } else { Duration::MAX };
+        // A hub that has something newer may have to look into it first.
+        let waits = conditional.is_none() || fetch.by_recipe.is_some();
+        let limit = if waits { Duration::MAX } else { HELD_WAITS };
         let late = |_| self.unreachable(&format!("no answer within {} s", HELD_WAITS.as_secs()));
         if let Some(held) = conditional {
             let said = tokio::time::timeout(limit, self.still(held, &fetch)).await.map_err(late)??;
@@ -332,7 +330,7 @@ impl<'a> Pull<'a> {
         }
         let content = self.buffer.split_to(length).to_vec();
         let source = Source::Wan(WanReason::Cold);
-        let stored = store(self.node, self.wanted, self.live, content, source).await;
+        let stored = segments::store(self.node, self.wanted, self.live, content, source).await;
         self.record.segments.push(stored.map_err(|error| ObjectError::Failed(error.to_string()))?);
         Ok(())
     }
@@ -363,44 +361,4 @@ impl<'a> Pull<'a> {
         let (store, segments) = (self.node.inner.store.clone(), std::mem::take(&mut self.record.segments));
         blocking(move || segments.iter().for_each(|segment| drop(store.remove(&segment.blob)))).await;
     }
-}
-
-/// Puts bytes into the store as a segment. If clients of this node wait for it, the ledger knows that it
-/// came for them.
-pub(super) async fn store(
-    node: &Node,
-    wanted: &Wanted,
-    live: &Live,
-    content: Vec<u8>,
-    source: Source,
-) -> Result<Segment, StoreError> {
-    let store = node.inner.store.clone();
-    let front = *live.front.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let front = front.filter(|_| live.readers.load(Ordering::Relaxed) > 0);
-    let stopping = || StoreError::Unusable("the agent is stopping".into());
-    let cut =
-        blocking(move || segment::manifest(&content).map(|manifest| (Arc::new(manifest), content))).await;
-    let cut = cut.ok_or_else(stopping)?.map_err(|error| StoreError::Unusable(error.to_string()))?;
-    let (manifest, content) = cut;
-    live.keep(front.map(|front| enter(node, &manifest, front)));
-    let label = label(&wanted.upstream);
-    node.inner.upstreams.shelf.note_one(&label, manifest.blob());
-    let open = manifest.clone();
-    let written = blocking(move || {
-        let blob = store.open(&open)?;
-        let places = if open.count() == 0 { Vec::new() } else { blob.write(0, &content)? };
-        blob.finish()?;
-        Ok::<_, StoreError>(places)
-    });
-    let places = written.await.ok_or_else(stopping)??;
-    let chunks = places.iter().copied().filter(|index| !manifest.is_repeat(*index)).collect();
-    node.stored(&label, source, &manifest, chunks, places).await;
-    Ok(Segment { blob: manifest.blob(), manifest: manifest.id(), size: manifest.size() })
-}
-
-fn enter(node: &Node, manifest: &crate::core::manifest::Manifest, front: Front) -> Ticket {
-    let blob = manifest.blob();
-    let (before, after) = (node.inner.books.clone(), node.inner.books.clone());
-    let (first, last) = (move || before.begin(blob, front), move || after.settle(&blob));
-    node.inner.live.enter(blob, node.inner.inputs.clone(), first, last)
 }

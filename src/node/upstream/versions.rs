@@ -9,7 +9,7 @@ use crate::core::upstream::record::Record;
 use crate::core::upstream::{ObjectKey, alike};
 
 /// What is shorter, in bytes, is not worth a recipe.
-pub(super) const SHORTEST: u64 = 128 << 10;
+pub(in crate::node) const SHORTEST: u64 = 128 << 10;
 /// So many of a family are remembered: the last ones.
 const MOST: usize = 2000;
 

@@ -26,8 +26,6 @@ pub use gc::{Swept, sweep};
 const LAST: usize = 2;
 /// What is shorter than this, in bytes, costs less than to ask whether there is a cheaper way.
 const SHORTEST: u64 = 256 << 10;
-/// A recipe has to be shorter than this part of what it replaces, in percent.
-const PAYS: u64 = 97;
 /// What is told of the parts that stay as shipped.
 const MOST_LEFT: usize = 20;
 
@@ -185,8 +183,7 @@ impl Making<'_> {
         if new.opened.plan.is_plain() {
             return Ok(());
         }
-        // Against nothing, only what deflate has packed becomes shorter.
-        if cold && new.opened.plan.work()[0] > 0 {
+        if cold && new.spares_alone() {
             self.write(&new, None, folder.path()).await?;
         }
         for (version, published) in older {
@@ -214,12 +211,12 @@ impl Making<'_> {
         let (blob, size) = (self.manifest.blob(), self.manifest.size());
         let (version, old) = older.unzip();
         let written = blocking(move || recipe::write(blob, size, &new, old.as_ref(), &folder)).await?;
-        let Written { way, file } = written;
         let shortest = self.offer.ways.iter().filter(|way| way.against.is_none()).map(|way| way.bytes);
         let replaced = shortest.chain([self.manifest.stored()]).min().unwrap_or(0);
-        if way.bytes * 100 >= replaced * PAYS {
+        if !written.pays(replaced) {
             return Ok(());
         }
+        let Written { way, file } = written;
         self.origin.upload(&format!("recipes/{}", way.recipe), file.path()).await?;
         self.made.uploaded += way.bytes;
         self.made.ways.push(WayMade { against: version.cloned(), bytes: way.bytes });

@@ -1,6 +1,7 @@
 //! Foreign repositories, as they are configured and as they are asked: metered, and only at the
 //! addresses that an admin gave.
 
+mod answer;
 mod credentials;
 mod fetch;
 mod gunzip;
@@ -8,8 +9,9 @@ mod redirect;
 mod spec;
 mod token;
 
+pub use answer::Answer;
 pub use credentials::Credentials;
-pub use fetch::{Answer, Client, Fetch};
+pub use fetch::{Client, Fetch};
 pub use spec::{InvalidUpstream, Kind, Upstream};
 
 /// Why an upstream did not give what was asked.
