@@ -136,7 +136,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         command => {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(run_short(command))
+            let result = runtime.block_on(run_short(command));
+            // What was given up may still be working on a thread of its own.
+            runtime.shutdown_background();
+            result
         }
     }
 }

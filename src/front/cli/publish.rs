@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Output;
 use crate::core::bitrate::Size;
 use crate::core::id::{Channel, PackageName, Version};
+use crate::core::lapse::Lapse;
 use crate::origin::keys::Keys;
 use crate::origin::publish::{self, Progress, Receipt};
 use crate::origin::recipes::{Made, Wanted};
@@ -36,6 +37,9 @@ pub(super) struct Publish {
     /// Do not look inside: published at once, and each upgrade costs all chunks that have changed
     #[arg(long)]
     no_recipes: bool,
+    /// After so long no more recipes are made
+    #[arg(long, value_name = "TIME", default_value = "30m", conflicts_with = "no_recipes")]
+    recipe_time: Lapse,
     /// The origin's folder, or s3://BUCKET/PREFIX
     #[arg(long, env = "BRANCHLINE_ORIGIN")]
     origin: Address,
@@ -59,7 +63,11 @@ impl Publish {
             version: self.version.clone(),
             channel: self.channel,
             by: super::client::giver(),
-            recipes: Wanted { none: self.no_recipes, against: self.against },
+            recipes: Wanted {
+                none: self.no_recipes,
+                against: self.against,
+                within: Some(self.recipe_time.duration()),
+            },
         };
         let shown = bar.clone();
         let progress = move |progress| match progress {

@@ -28,6 +28,8 @@ use kept::Kept;
 
 /// A recipe is waited for so long.
 const PATIENCE: Duration = Duration::from_secs(100);
+/// One that takes longer to make is given up.
+const LONGEST: Duration = Duration::from_secs(30 * 60);
 /// Of the cache's size, recipes take this part at the most.
 const PART: u64 = 10;
 
@@ -115,7 +117,9 @@ impl Node {
             kept.put(&pair.0, pair.1, written)?;
             Ok::<_, RecipeError>(bytes)
         });
-        let made = made.await.ok_or("the agent is stopping")?.map_err(|error| error.to_string())?;
+        let made = tokio::time::timeout(LONGEST, made).await;
+        let made = made.map_err(|_| format!("it took more than {} s", LONGEST.as_secs()))?;
+        let made = made.ok_or("the agent is stopping")?.map_err(|error| error.to_string())?;
         let (size, took) = (record.came(), begun.elapsed().as_secs());
         match made {
             Some(bytes) => {

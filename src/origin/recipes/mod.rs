@@ -7,7 +7,7 @@ mod gc;
 mod older;
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -36,6 +36,8 @@ pub struct Wanted {
     pub none: bool,
     /// Patches to these versions, beside the last ones.
     pub against: Vec<Version>,
+    /// After so long no more of them are made; none: however long it takes.
+    pub within: Option<Duration>,
 }
 
 /// What was made, and what it costs.
@@ -107,9 +109,17 @@ pub(super) async fn make(
     let begun = Instant::now();
     let mut making =
         Making { origin, request, manifest, tell, made: Made::default(), offer: Offer::default() };
-    if let Err(error) = making.all().await {
-        tracing::warn!(%error, "a recipe could not be made");
-        making.made.problem = Some(error.to_string());
+    let within = request.recipes.within.unwrap_or(Duration::MAX);
+    let problem = match tokio::time::timeout(within, making.all()).await {
+        Ok(done) => done.err().map(|error| error.to_string()),
+        Err(_) => Some(format!(
+            "given up after {} s; what was made until then is at the origin (--recipe-time gives it more)",
+            within.as_secs()
+        )),
+    };
+    if let Some(problem) = problem {
+        tracing::warn!(problem, "not all recipes were made");
+        making.made.problem = Some(problem);
     }
     if let Err(error) = making.enter().await {
         making.made.problem = Some(error.to_string());
