@@ -22,6 +22,13 @@ pub struct Span {
 }
 
 impl Span {
+    #[cfg(test)]
+    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+        let mut file = tempfile::tempfile().expect("room");
+        io::Write::write_all(&mut file, bytes).expect("room");
+        Self::of(file).expect("a file")
+    }
+
     /// A whole file.
     ///
     /// # Errors

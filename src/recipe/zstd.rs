@@ -148,16 +148,7 @@ impl Write for Again<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Seek;
-
     use super::*;
-
-    fn span(bytes: &[u8]) -> Span {
-        let mut file = tempfile::tempfile().expect("room");
-        file.write_all(bytes).expect("room");
-        file.rewind().expect("a file");
-        Span::of(file).expect("a file")
-    }
 
     #[test]
     fn what_threads_have_written_is_written_again() {
@@ -168,7 +159,9 @@ mod tests {
             encoder.multithread(threads).expect("threads");
             encoder.write_all(&content).expect("memory");
             let packed = encoder.finish().expect("memory");
-            let learned = learn(&span(&packed), &span(&content)).expect("room").expect("it is known");
+            let learned = learn(&Span::of_bytes(&packed), &Span::of_bytes(&content))
+                .expect("room")
+                .expect("it is known");
             assert_eq!((learned.level, learned.workers), (level, threads > 0));
             assert_eq!(Zstd::of(learned.numbers()).expect("its own"), learned);
         }

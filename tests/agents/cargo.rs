@@ -197,3 +197,42 @@ fn a_registry_that_lies_leaves_nothing_behind() {
     let answer = agent.get(&path);
     assert!(answer.status == 502 && answer.text().contains("private network"), "{}", answer.text());
 }
+
+#[test]
+fn a_crate_behind_a_hub_comes_as_what_has_changed() {
+    if is_missing("a_crate_behind_a_hub_comes_as_what_has_changed", &TOOLS) {
+        return;
+    }
+    let stage = Stage::new("1gbit");
+    let registry = Registry::new(&stage.dir.path().join("registry"));
+    let nginx = Nginx::start(&stage.dir.path().join("nginx"), &registry.root());
+    registry.configure(nginx.address);
+    let publish = |version: &str| {
+        let source = registry.0.join(format!("tiny-{version}"));
+        std::fs::create_dir_all(&source).expect("room");
+        let line = |n: usize| {
+            let word = blake3::hash(&n.to_le_bytes()).to_hex();
+            format!("{n}: {word} of {}\n", if n % 9000 == 0 { version } else { "any" })
+        };
+        std::fs::write(source.join("data"), (0..30_000).map(line).collect::<String>()).expect("room");
+        registry.publish("tiny", "ti/ny", version);
+        let made = registry.root().join(format!("files/ti/ny/tiny-{version}.crate"));
+        std::fs::metadata(made).expect("made").len()
+    };
+    publish("1.0.0");
+    registry.publish("wee-lib", "we/e-", "1.2.0");
+    let spec = format!("lab cargo http://{}/index max-age=1", nginx.address);
+    let hub = stage.agent("hub", &["--role", "hub", "--upstream", &spec]);
+    let spec = format!("lab cargo http://{}/cargo/lab hub=yes max-age=1", hub.gateway);
+    let agent = stage.agent("0", &["--upstream", &spec]);
+    let machine = Machine::new(stage.dir.path().join("m"), &agent);
+    machine.cargo(&["fetch"]);
+    let crossed = || agent.api("savings")["totals"]["wan_chunks"].as_u64().expect("a figure");
+    let (before, size) = (crossed(), publish("1.1.0"));
+    // What changes is checked each second, at the hub and here.
+    wait_for("the new version", || machine.cargo(&["update"]).contains("1.1.0"));
+    machine.cargo(&["fetch"]);
+    let upgrade = crossed() - before;
+    assert!(size > 500_000 && upgrade * 4 < size, "{upgrade} of {size}");
+    assert!(machine.cargo(&["run", "-q"]).contains("tiny 1.1.0"));
+}

@@ -1,5 +1,7 @@
 //! Which objects of an upstream are likely to be versions of one thing: by their names alone.
 
+use std::borrow::Cow;
+
 /// What may be looked into, by the end of its name.
 const ARCHIVES: [&str; 24] = [
     ".apk", ".appv", ".appx", ".conda", ".crate", ".deb", ".egg", ".gem", ".gz", ".jar", ".msix", ".nupkg",
@@ -10,19 +12,24 @@ const HASH: usize = 32;
 /// Names that are not the same but for their numbers have to have this part of them in common, in percent.
 const IN_COMMON: usize = 60;
 
+/// A path without its query, which may be a secret and says nothing of versions.
+pub fn place(path: &str) -> &str {
+    path.split(['?', '#']).next().unwrap_or_default()
+}
+
 /// Whether something with this path may be an archive or a compressed file.
 pub fn may_be_opened(path: &str) -> bool {
-    let name = file(path).to_ascii_lowercase();
+    let name = name(path).to_ascii_lowercase();
     ARCHIVES.iter().any(|end| name.ends_with(end)) || (is_hash(&name) && !path.contains("/manifests/"))
 }
 
 /// Whatever is a version of the same thing has the same; much else may have it, too.
 pub fn family(path: &str) -> String {
-    let name = file(path);
-    if is_hash(name) {
-        return path[..path.len() - name.len()].to_owned();
+    let name = name(path);
+    if is_hash(&name) {
+        return place(path).rsplit_once('/').unwrap_or_default().0.to_owned();
     }
-    let letters = letters(name);
+    let letters = letters(&name);
     let mut words = letters.split('#').filter(|word| !word.is_empty());
     let (first, last) = (words.next().unwrap_or_default(), words.next_back().unwrap_or_default());
     format!("{first}#{last}")
@@ -33,11 +40,11 @@ pub fn likeness(one: &str, other: &str) -> usize {
     if family(one) != family(other) {
         return 0;
     }
-    let (name, known) = (file(one), file(other));
-    if is_hash(name) {
+    let (name, known) = (name(one), name(other));
+    if is_hash(&name) {
         return 1;
     }
-    let (name, known) = (letters(name), letters(known));
+    let (name, known) = (letters(&name), letters(&known));
     if name == known {
         return usize::MAX;
     }
@@ -45,9 +52,19 @@ pub fn likeness(one: &str, other: &str) -> usize {
     if common * 100 >= name.len().max(known.len()) * IN_COMMON { common } else { 0 }
 }
 
-fn file(path: &str) -> &str {
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    path.rsplit('/').next().unwrap_or_default()
+/// The name of a file. Registries of cargo have it in the folders: `NAME/VERSION/download`, or a hash there.
+fn name(path: &str) -> Cow<'_, str> {
+    let mut parts = place(path).rsplit('/');
+    let name = parts.next().unwrap_or_default();
+    match (parts.next(), parts.next()) {
+        (Some(version), Some(of))
+            if version.starts_with(|first: char| first.is_ascii_digit())
+                && (name == "download" || is_hash(name)) =>
+        {
+            format!("{of}-{version}.crate").into()
+        }
+        _ => name.into(),
+    }
 }
 
 fn is_hash(name: &str) -> bool {
@@ -84,12 +101,19 @@ mod tests {
                 "y/numpy-2.2.1-cp311-cp311-manylinux_2_17_x86_64.whl",
             ),
             ("typescript/-/typescript-5.6.2.tgz", "typescript/-/typescript-5.6.3.tgz"),
+            (
+                "https://x/crates/serde/1.0.1/download",
+                "http://hub/cargo/c/crates/serde/1.0.2/0123456789abcdef0123456789abcdef",
+            ),
         ] {
             assert_eq!(likeness(one, other), usize::MAX, "{one}");
         }
         let dist = "dists/b/main/binary-amd64/by-hash/SHA256/";
         let of = |digit: &str| format!("{dist}{}", digit.repeat(64));
         assert_eq!(likeness(&of("a"), &of("b")), 1);
+        // A member may ask for anything.
+        assert_eq!(likeness(&format!("{}?ä=é\u{1f600}ü", of("a")), &format!("{}#éé", of("b"))), 1);
+        assert_eq!((family(""), family("/"), family("?é")), ("#".into(), "#".into(), "#".into()));
         assert!(
             likeness("app_1.0rc1_all.deb", "app_1.0_all.deb") == 0 && likeness("a-1.0.zip", "b-1.0.zip") == 0
         );

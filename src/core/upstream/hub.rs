@@ -45,4 +45,6 @@ pub struct Told {
     pub work: Work,
     /// What was weighed.
     pub choice: Choice,
+    /// Which of its ways are patches to an older object.
+    pub patches: Vec<bool>,
 }

@@ -179,6 +179,8 @@ fn chosen(kept: &Kept, record: Record, ask: &Ask) -> Option<ByRecipe> {
     let choice = choose(&ways, &facts);
     let (way, _) = ways.get(choice.chosen.checked_sub(1)?)?;
     let recipe = kept.open(&way.recipe).ok()?;
-    let told = Told { segments: record.segments, bytes: way.bytes, work: way.work, choice };
+    // The first way is the one as shipped.
+    let patches = std::iter::once(false).chain(ways.iter().map(|(way, _)| way.against.is_some())).collect();
+    let told = Told { segments: record.segments, bytes: way.bytes, work: way.work, choice, patches };
     Some(ByRecipe { told, recipe })
 }

@@ -143,10 +143,10 @@ impl Pull<'_> {
     }
 
     fn note(&self, told: &Told, content: BlobId) {
-        let file = self.wanted.path.rsplit('/').next().unwrap_or_default();
-        let file = file.split('?').next().unwrap_or_default();
+        let file = alike::place(&self.wanted.path).rsplit('/').next().unwrap_or_default();
         let ways = told.choice.ways.iter().enumerate();
-        let against = |at: usize| (at > 0).then(|| "an older one at the hub and here".to_owned());
+        let patch = |at: usize| told.patches.get(at).copied().unwrap_or_default();
+        let against = |at: usize| patch(at).then(|| "an older one that the hub has, too".to_owned());
         self.node.note_weighing(Weighing {
             blob: content,
             package: format!("{file}@{}", self.wanted.upstream),

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::versions::Versions;
 use super::{Wanted, label};
 use crate::core::id::BlobId;
-use crate::core::upstream::ObjectKey;
 use crate::core::upstream::record::Record;
+use crate::core::upstream::{ObjectKey, alike};
 
 const CACHE: u64 = 4 << 20;
 /// Records beyond these make room: those that were checked longest ago.
@@ -92,7 +92,7 @@ impl Shelf {
 
     /// Blocks for a moment.
     pub(super) fn put(&self, wanted: &Wanted, record: &Record) {
-        let (key, path) = (wanted.key(), Versions::place(&wanted.path).to_owned());
+        let (key, path) = (wanted.key(), alike::place(&wanted.path).to_owned());
         let kept = Kept { label: label(&wanted.upstream), path, record: record.clone() };
         // What is replaced in its place is still what others hold of it.
         let replaced = self.get(&key).filter(|before| Versions::is_worth(&kept.path, before));

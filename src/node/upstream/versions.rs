@@ -31,11 +31,6 @@ impl Versions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is kept of a path: nothing of a query, which may be a secret.
-    pub(super) fn place(path: &str) -> &str {
-        path.split(['?', '#']).next().unwrap_or_default()
-    }
-
     /// Whether another object may come as a patch to this one.
     pub(super) fn is_worth(path: &str, record: &Record) -> bool {
         record.complete && record.came() >= SHORTEST && alike::may_be_opened(path)
@@ -52,7 +47,7 @@ impl Versions {
         if family.len() >= MOST {
             family.remove(0);
         }
-        family.push((key, Self::place(path).to_owned()));
+        family.push((key, alike::place(path).to_owned()));
     }
 
     /// The likeliest first.
@@ -73,7 +68,7 @@ impl Versions {
 }
 
 fn family(label: &str, path: &str) -> String {
-    format!("{label}\n{}", alike::family(Versions::place(path)))
+    format!("{label}\n{}", alike::family(path))
 }
 
 #[cfg(test)]

@@ -129,19 +129,12 @@ impl Lengths {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Seek, Write};
+    use std::io::Write;
 
     use super::learn::learn;
     use super::prove::gives;
     use super::*;
     use crate::recipe::span::{Scratch, Span};
-
-    fn span(bytes: &[u8]) -> Span {
-        let mut file = tempfile::tempfile().expect("room");
-        file.write_all(bytes).expect("room");
-        file.rewind().expect("a file");
-        Span::of(file).expect("a file")
-    }
 
     fn deflated(content: &[u8], level: u32) -> Vec<u8> {
         let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::new(level));
@@ -163,18 +156,20 @@ mod tests {
             for level in [0, 1, 6, 9] {
                 let (stream, mut choices) = (deflated(&content, level), Vec::new());
                 assert!(
-                    learn(&span(&stream), &span(&content), &mut choices).expect("memory"),
+                    learn(&Span::of_bytes(&stream), &Span::of_bytes(&content), &mut choices).expect("memory"),
                     "level {level}"
                 );
-                assert!(gives(&span(&stream), &span(&content), &choices[..]));
+                assert!(gives(&Span::of_bytes(&stream), &Span::of_bytes(&content), &choices[..]));
                 let longer = [&stream[..], b"!"].concat();
                 assert!(
-                    !learn(&span(&longer), &span(&content), &mut Vec::new()).expect("memory"),
+                    !learn(&Span::of_bytes(&longer), &Span::of_bytes(&content), &mut Vec::new())
+                        .expect("memory"),
                     "something follows it"
                 );
                 let mut cut = Vec::new();
                 assert!(
-                    !learn(&span(&stream[..stream.len() - 1]), &span(&content), &mut cut).expect("memory"),
+                    !learn(&Span::of_bytes(&stream[..stream.len() - 1]), &Span::of_bytes(&content), &mut cut)
+                        .expect("memory"),
                     "it is cut off"
                 );
             }
@@ -192,20 +187,22 @@ mod tests {
             Scratch::new(folder.path(), room).expect("room")
         };
         let mut out = scratch();
-        assert!(proved(&span(&stream), &span(&content), &mut out).expect("room"));
+        assert!(proved(&Span::of_bytes(&stream), &Span::of_bytes(&content), &mut out).expect("room"));
         let choices = out.close().expect("room");
         let told = choices.bytes(0, choices.len() as usize).expect("told");
-        assert!(stream.len() > 256 << 10 && gives(&span(&stream), &span(&content), &told[..]));
+        assert!(
+            stream.len() > 256 << 10 && gives(&Span::of_bytes(&stream), &Span::of_bytes(&content), &told[..])
+        );
         let middle = stream.len() / 2;
         stream[middle] ^= 4;
-        assert!(!proved(&span(&stream), &span(&content), &mut scratch()).expect("room"));
+        assert!(!proved(&Span::of_bytes(&stream), &Span::of_bytes(&content), &mut scratch()).expect("room"));
     }
 
     #[test]
     fn altered_choices_and_streams_are_refused_or_give_no_more_than_they_may() {
         let content: Vec<u8> = contents().swap_remove(0)[..50_000].to_vec();
         let (stream, mut choices) = (deflated(&content, 6), Vec::new());
-        assert!(learn(&span(&stream), &span(&content), &mut choices).expect("memory"));
+        assert!(learn(&Span::of_bytes(&stream), &Span::of_bytes(&content), &mut choices).expect("memory"));
         for n in 0..3000usize {
             let mut altered = choices.clone();
             let at = n * 7919 % altered.len();
@@ -223,7 +220,7 @@ mod tests {
             let mut altered = stream.clone();
             let at = n * 104_729 % altered.len();
             altered[at] ^= 1 << (n % 8);
-            learn(&span(&altered), &span(&content), &mut Vec::new()).expect("memory");
+            learn(&Span::of_bytes(&altered), &Span::of_bytes(&content), &mut Vec::new()).expect("memory");
         }
     }
 }
