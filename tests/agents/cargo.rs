@@ -212,7 +212,7 @@ fn a_crate_behind_a_hub_comes_as_what_has_changed() {
         std::fs::create_dir_all(&source).expect("room");
         let line = |n: usize| {
             let word = blake3::hash(&n.to_le_bytes()).to_hex();
-            format!("{n}: {word} of {}\n", if n % 9000 == 0 { version } else { "any" })
+            format!("{n}: {word} of {}\n", if n.is_multiple_of(9000) { version } else { "any" })
         };
         std::fs::write(source.join("data"), (0..30_000).map(line).collect::<String>()).expect("room");
         registry.publish("tiny", "ti/ny", version);
