@@ -181,8 +181,12 @@ impl World {
                 self.at(thaw, Event::Thaw(node));
             }
             Trouble::Crawl => {
-                let when = self.random_ms(5000..9000);
-                self.at(when, Event::Crawl(node));
+                // From the first byte on, where nobody knows better yet; or after a good start.
+                let (when, times) = match self.rng.random_bool(0.3) {
+                    true => (Duration::ZERO, 60),
+                    false => (self.random_ms(5000..9000), 20),
+                };
+                self.at(when, Event::Crawl(node, times));
             }
             Trouble::Full => {
                 self.nodes[node].befallen = true;

@@ -79,8 +79,8 @@ pub(crate) enum Event {
     /// A node stands still, as a machine that swaps or sleeps does.
     Freeze(usize),
     Thaw(usize),
-    /// What the origin sends to this node slows to a twentieth.
-    Crawl(usize),
+    /// What the origin sends to this node becomes so many times slower.
+    Crawl(usize, u32),
     /// A node's disk is full.
     Fill(usize),
     /// A machine is carried elsewhere: without LAN and WAN, then back with another address.
@@ -106,7 +106,8 @@ pub(crate) struct Node {
     pulled: bool,
     /// Its LAN is slow.
     pub(crate) slow: bool,
-    crawls: bool,
+    /// So many times slower than usual its WAN is.
+    slowed: u32,
     /// Something happens to itself, so that its own client may have to wait longer.
     pub(crate) befallen: bool,
     full: bool,
@@ -222,7 +223,7 @@ impl World {
                 wan_up: true,
                 liar: false,
                 slow: false,
-                crawls: false,
+                slowed: 1,
                 befallen: false,
                 full: false,
                 away: false,
@@ -321,7 +322,7 @@ impl World {
                     | Event::Unwant(_)
                     | Event::Freeze(_)
                     | Event::Thaw(_)
-                    | Event::Crawl(_)
+                    | Event::Crawl(..)
                     | Event::Fill(_)
                     | Event::Leave(_)
                     | Event::Return(_)
@@ -429,9 +430,9 @@ impl World {
             }
             Event::Freeze(node) => self.freeze(node),
             Event::Thaw(node) => self.thaw(node),
-            Event::Crawl(node) => {
+            Event::Crawl(node, times) => {
                 self.last_trouble = self.now;
-                self.nodes[node].crawls = true;
+                self.nodes[node].slowed = times;
             }
             Event::Fill(node) => {
                 self.last_trouble = self.now;
@@ -926,8 +927,7 @@ impl World {
             self.nodes[node].runs.remove(&run);
             self.feed(node, Input::WanEnded { blob, run, end: WanEnd::Done });
         } else {
-            let slower = if self.nodes[node].crawls { 20 } else { 1 };
-            let after = self.random_ms(5..40) * slower * self.trouble.slowness();
+            let after = self.random_ms(5..40) * self.nodes[node].slowed * self.trouble.slowness();
             self.at(after, Event::WanChunk { node, life, run });
         }
     }

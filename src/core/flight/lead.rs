@@ -211,10 +211,7 @@ impl Flight {
     pub(super) fn become_lead(&mut self, cx: &mut Context) {
         self.term += 1;
         self.redirects = 0;
-        // Each time that the lease is handed on, less is expected of it: the site's WAN as a whole may
-        // have become slow.
-        let expected = *cx.wan_best >> (self.term - 1).min(63);
-        let mut lead = Lead::new(cx.now, cx.members.keys().copied(), expected);
+        let mut lead = Lead::new(cx.now, cx.members.keys().copied(), *cx.wan_best);
         lead.tell(cx.now, cx.me, &self.held);
         self.swarm.forget_afar();
         // What the swarm knows stays true for its sources; those who follow will say so again.
@@ -240,6 +237,11 @@ impl Flight {
             }
             if current == from && !suspects.contains(&from) && cx.outranks_me(&self.blob, &from) {
                 return; // each has yielded to the other: the better rank leads, as it learns from us
+            }
+            if fresh && suspects.contains(&current) {
+                // It lives, and was too slow. So may the site's WAN as a whole be: less is expected of
+                // whoever comes next, or the lease would go round for ever.
+                *cx.wan_best /= 2;
             }
             // The follower has lost the lead, and so have we; or our lead wants to follow us.
             self.suspect_all(cx, suspects);
