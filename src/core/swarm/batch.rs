@@ -71,6 +71,7 @@ impl Swarm {
             let length = manifest.and_then(|it| it.chunk(chunk)).map_or(0, |it| u64::from(it.length));
             for batch in self.batches.values_mut() {
                 if batch.left.remove(chunk) {
+                    self.intake.came(now, length);
                     batch.progress = now;
                     batch.left_bytes = batch.left_bytes.saturating_sub(length);
                     if let Some(source) = self.sources.get_mut(&batch.source) {
@@ -110,10 +111,12 @@ impl Swarm {
     /// free, and whatever still comes of them is welcome.
     pub fn overdue(&mut self, now: Instant) -> Vec<u64> {
         let sources = &self.sources;
+        // What was asked of many sources shares this node's own link: each of them may seem to be silent.
+        let patience = NO_PROGRESS.max(4 * self.intake.takes(under_way(&self.batches).1));
         let late = |batch: &Batch| {
             let source = sources.get(&batch.source)?;
             let needs = batch.needs(now, source);
-            let silent = now.saturating_duration_since(batch.progress) >= NO_PROGRESS;
+            let silent = now.saturating_duration_since(batch.progress) >= patience;
             let sooner = |other: &Source| {
                 let time = Duration::from_secs_f64(batch.left_bytes as f64 / other.rate()) + other.backlog();
                 silent || (needs > NEARLY && time < needs.mul_f64(MUCH_FASTER))
@@ -135,7 +138,8 @@ impl Swarm {
     }
 }
 
-/// What is under way, for [`Swarm::pick`].
-pub(super) fn count(batches: &BTreeMap<u64, Batch>) -> usize {
-    batches.values().filter(|batch| !batch.left.is_empty()).count()
+/// What is under way, for [`Swarm::pick`]: batches, and bytes.
+pub(super) fn under_way(batches: &BTreeMap<u64, Batch>) -> (usize, u64) {
+    let open = batches.values().filter(|batch| !batch.left.is_empty());
+    open.fold((0, 0), |(count, bytes), batch| (count + 1, bytes + batch.left_bytes))
 }

@@ -15,6 +15,7 @@
 
 mod afar;
 mod batch;
+mod intake;
 mod pick;
 mod source;
 
@@ -26,6 +27,7 @@ use super::id::NodeId;
 
 use batch::Batch;
 pub use batch::BatchEnd;
+use intake::Intake;
 pub use pick::{Pick, SHARED, View};
 use source::Source;
 
@@ -38,6 +40,7 @@ pub struct Swarm {
     batches: BTreeMap<u64, Batch>,
     asked: ChunkSet,
     last_batch: u64,
+    intake: Intake,
     /// When the lead first told of a chunk: the start of the others' patience.
     told: BTreeMap<u32, Instant>,
     /// How many sources hold each chunk; shorter if no source holds the last ones.
@@ -297,6 +300,11 @@ mod tests {
         let (manifest, now) = (manifest(400), Instant::now());
         let missing = ChunkSet::full(400);
         let mut swarm = Swarm::default();
+        let wide = |intake: &mut Intake| {
+            intake.begins(now);
+            intake.came(now + Duration::from_millis(10), 2 << 20);
+        };
+        wide(&mut swarm.intake);
         let mut common = ChunkSet::full(400);
         common.remove(300);
         swarm.add(now, node(1), &ChunkSet::full(400), false);

@@ -63,7 +63,12 @@ impl Swarm {
     /// Batches to ask for now. Marks their chunks as asked for.
     pub fn pick(&mut self, now: Instant, view: View<'_>) -> Vec<Pick> {
         let mut picks = Vec::new();
-        if batch::count(&self.batches) >= BATCHES {
+        let (mut count, mut bytes) = batch::under_way(&self.batches);
+        if count == 0 {
+            self.intake.begins(now);
+        }
+        let room = self.intake.room();
+        if count >= BATCHES || bytes >= room {
             return picks;
         }
         let mut free = view.missing.difference(&self.asked);
@@ -71,18 +76,20 @@ impl Swarm {
             return picks;
         }
         let takers = self.takers(view);
-        while batch::count(&self.batches) < BATCHES
-            && let Some((source, chunks, bytes)) = self.pick_one(now, view, &takers, &free)
+        while count < BATCHES
+            && bytes < room
+            && let Some((source, chunks, more)) = self.pick_one(now, view, &takers, &free)
         {
+            (count, bytes) = (count + 1, bytes + more);
             for &chunk in &chunks {
                 free.remove(chunk);
                 self.asked.insert(chunk);
             }
             self.last_batch += 1;
-            self.batches.insert(self.last_batch, Batch::new(now, source, &chunks, bytes));
+            self.batches.insert(self.last_batch, Batch::new(now, source, &chunks, more));
             if let Some(source) = self.sources.get_mut(&source) {
                 source.batches += 1;
-                source.owes += bytes;
+                source.owes += more;
             }
             picks.push(Pick { batch: self.last_batch, source, chunks });
         }
