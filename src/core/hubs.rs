@@ -1,8 +1,9 @@
 //! Which nodes of a large site hold it together.
 //!
 //! Up to [`MESH`] nodes all are connected to all. Above it each keeps to the [`HUBS`] best of a
-//! ranking that all nodes compute alike ([`rank`], one key for the whole site, no weights), so a
-//! node has about sixteen connections, and only a hub as many as there are nodes. Nothing is voted
+//! ranking that all nodes compute alike ([`rank`], one key for the whole site, with the weights that
+//! rank leads, so that seeds come first and laptops on battery last). So a node has about sixteen
+//! connections, and only a hub as many as there are nodes. Nothing is voted
 //! on: nodes that know of the same others choose the same hubs, and hubs, which meet everybody,
 //! tell of each other. Two nodes that disagree for a while cost a redirect, not a wrong byte.
 
@@ -36,8 +37,8 @@ pub struct Choice {
     pub near: BTreeSet<NodeId>,
 }
 
-/// Chooses so many hubs among the nodes, each with whether it can be reached.
-pub fn choose(nodes: impl IntoIterator<Item = (NodeId, bool)>, places: usize) -> Choice {
+/// Chooses so many hubs among the nodes, each with its weight and whether it can be reached.
+pub fn choose(nodes: impl IntoIterator<Item = (NodeId, u32, bool)>, places: usize) -> Choice {
     let mut choice = Choice::default();
     for (node, reached) in best_first(nodes) {
         if choice.hubs.len() >= places {
@@ -51,10 +52,10 @@ pub fn choose(nodes: impl IntoIterator<Item = (NodeId, bool)>, places: usize) ->
     choice
 }
 
-/// The nodes in the order in which they become hubs, each with what came with it.
-pub fn best_first<T>(nodes: impl IntoIterator<Item = (NodeId, T)>) -> Vec<(NodeId, T)> {
+/// The nodes in the order in which they become hubs, each with its weight and what came with it.
+pub fn best_first<T>(nodes: impl IntoIterator<Item = (NodeId, u32, T)>) -> Vec<(NodeId, T)> {
     let key = *blake3::hash(b"branchline hubs").as_bytes();
-    let scored = nodes.into_iter().map(|(node, with)| (rank::score(&key, &node, 1), node, with));
+    let scored = nodes.into_iter().map(|(node, weight, with)| (rank::score(&key, &node, weight), node, with));
     let mut scored: Vec<(f64, NodeId, T)> = scored.collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     scored.into_iter().map(|(_, node, with)| (node, with)).collect()
@@ -70,24 +71,36 @@ mod tests {
 
     #[test]
     fn all_choose_alike_and_a_newcomer_moves_one_at_most() {
-        let choice = choose(nodes(200).map(|node| (node, true)), HUBS);
+        let choice = choose(nodes(200).map(|node| (node, 100, true)), HUBS);
         assert_eq!((choice.hubs.len(), &choice.near), (HUBS, &choice.hubs));
         let mut backwards: Vec<NodeId> = nodes(200).collect();
         backwards.reverse();
-        assert_eq!(choose(backwards.into_iter().map(|node| (node, true)), HUBS), choice);
-        let more = choose(nodes(201).map(|node| (node, true)), HUBS);
+        assert_eq!(choose(backwards.into_iter().map(|node| (node, 100, true)), HUBS), choice);
+        let more = choose(nodes(201).map(|node| (node, 100, true)), HUBS);
         assert!(choice.hubs.difference(&more.hubs).count() <= 1);
     }
 
     #[test]
     fn the_dead_take_no_places_and_are_still_dialed() {
-        let all = choose(nodes(100).map(|node| (node, true)), HUBS);
+        let all = choose(nodes(100).map(|node| (node, 100, true)), HUBS);
         let dead: BTreeSet<NodeId> = all.hubs.iter().copied().take(5).collect();
-        let choice = choose(nodes(100).map(|node| (node, !dead.contains(&node))), HUBS);
+        let choice = choose(nodes(100).map(|node| (node, 100, !dead.contains(&node))), HUBS);
         assert_eq!(choice.hubs.len(), HUBS);
         assert!(choice.hubs.is_disjoint(&dead) && dead.is_subset(&choice.near));
-        let few = choose(nodes(5).map(|node| (node, true)), HUBS);
+        let few = choose(nodes(5).map(|node| (node, 100, true)), HUBS);
         assert_eq!(few.hubs.len(), 5);
+    }
+
+    #[test]
+    fn seeds_come_first_and_who_must_not_lead_last() {
+        let weight = |node: &NodeId| match node.as_bytes()[0] {
+            0..4 => 40_000,
+            4..80 => 100,
+            _ => 0,
+        };
+        let hubs = choose(nodes(100).map(|node| (node, weight(&node), true)), HUBS).hubs;
+        assert!(nodes(4).all(|seed| hubs.contains(&seed)));
+        assert!(hubs.iter().all(|node| weight(node) > 0));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{self, ConnectionId};
 use libp2p::{Multiaddr, PeerId};
 
+use super::control::USUAL_WEIGHT;
 use super::site::{HANDSHAKE, POLITE, REDIAL, Site, causes};
 
 /// A member that was only heard of is forgotten after so many failed dials.
@@ -30,6 +31,8 @@ pub(super) struct Known {
     pub(super) configured: bool,
     pub(super) failures: u32,
     pub(super) dial_at: Instant,
+    /// In the ranking of leads, as it said itself, or as others say.
+    pub(super) weight: u32,
     /// When it was last told of.
     pub(super) heard: Instant,
 }
@@ -85,6 +88,7 @@ impl Site {
             configured,
             failures: 0,
             dial_at: now + wait,
+            weight: USUAL_WEIGHT,
             heard: now,
         });
         known.configured |= configured;
@@ -94,6 +98,23 @@ impl Site {
                 known.addresses.push(address);
                 known.dial_at = known.dial_at.min(now + wait);
             }
+        }
+    }
+
+    /// A member says its weight.
+    pub(super) fn weigh(&mut self, peer: PeerId, weight: u32) {
+        if let Some(known) = self.book.get_mut(&peer)
+            && std::mem::replace(&mut known.weight, weight) != weight
+        {
+            self.shape_changed();
+        }
+    }
+
+    /// Another says a member's weight: it may have heard it long ago, and counts where the member itself
+    /// has said nothing.
+    pub(super) fn hear_weight(&mut self, peer: PeerId, weight: u32) {
+        if !self.connections.values().any(|it| it.peer == peer && it.hello.is_some()) {
+            self.weigh(peer, weight);
         }
     }
 

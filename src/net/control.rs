@@ -46,6 +46,19 @@ pub struct Hello {
     pub wan_limit: Option<Rate>,
 }
 
+/// Where a node is, as another one tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Whereabouts {
+    pub(super) node: NodeId,
+    pub(super) addresses: Vec<Multiaddr>,
+    /// In the ranking of leads.
+    pub(super) weight: u32,
+}
+
+/// The weight of a node that has not said it, and nobody else.
+pub(super) const USUAL_WEIGHT: u32 = 100;
+const MAX_WEIGHT: u32 = 1_000_000;
+
 const PROTOCOL: u32 = 1;
 const MAX_ADDRESSES: usize = 16;
 const MAX_CONTACTS: usize = 256;
@@ -71,7 +84,7 @@ impl Hello {
         let text = |text: String| text.chars().filter(|c| !c.is_control()).take(64).collect();
         (hello.protocol == PROTOCOL).then(|| Self {
             version: text(hello.version),
-            weight: hello.weight.min(1_000_000),
+            weight: hello.weight.min(MAX_WEIGHT),
             addresses: addresses(&hello.addresses),
             host: text(hello.host),
             wan_limit: Some(Rate(hello.wan_limit)).filter(|limit| limit.0 > 0),
@@ -89,7 +102,7 @@ pub(super) enum Heard {
     /// The introduction, or a change of it.
     Hello(Hello),
     /// Other members, and how many the sender is connected to.
-    Contacts(Vec<(NodeId, Vec<Multiaddr>)>, u32),
+    Contacts(Vec<Whereabouts>, u32),
     /// It asks where these are.
     Find(Vec<NodeId>),
     /// About a flight.
@@ -114,10 +127,11 @@ pub(super) fn encode_hello(hello: &Hello) -> Vec<u8> {
     frame::encode(&hello.to_wire())
 }
 
-pub(super) fn encode_contacts(contacts: &[(NodeId, Vec<Multiaddr>)], members: u32) -> Vec<u8> {
-    let contacts = contacts.iter().take(MAX_CONTACTS).map(|(node, addresses)| proto::Contact {
-        node: Bytes::copy_from_slice(node.as_bytes()),
-        addresses: addresses.iter().map(|address| Bytes::from(address.to_vec())).collect(),
+pub(super) fn encode_contacts(contacts: &[Whereabouts], members: u32) -> Vec<u8> {
+    let contacts = contacts.iter().take(MAX_CONTACTS).map(|it| proto::Contact {
+        node: Bytes::copy_from_slice(it.node.as_bytes()),
+        addresses: it.addresses.iter().map(|address| Bytes::from(address.to_vec())).collect(),
+        weight: Some(it.weight),
     });
     let peers = proto::Peers { contacts: contacts.collect(), members };
     frame::encode(&proto::Control { body: Some(proto::control::Body::Peers(peers)) })
@@ -279,7 +293,9 @@ fn understand(body: proto::control::Body) -> Option<Heard> {
         Body::Hello(hello) => Heard::Hello(Hello::from_wire(hello)?),
         Body::Peers(peers) => {
             let contact = |contact: proto::Contact| {
-                Some((NodeId::from_slice(&contact.node)?, addresses(&contact.addresses)))
+                let node = NodeId::from_slice(&contact.node)?;
+                let weight = contact.weight.unwrap_or(USUAL_WEIGHT).min(MAX_WEIGHT);
+                Some(Whereabouts { node, addresses: addresses(&contact.addresses), weight })
             };
             Heard::Contacts(
                 peers.contacts.into_iter().take(MAX_CONTACTS).map(contact).collect::<Option<_>>()?,

@@ -44,6 +44,7 @@ impl Site {
                 if before.is_none() {
                     self.shape_changed();
                 }
+                self.weigh(peer, hello.weight);
                 if before.as_ref().is_none_or(|before| before.addresses != hello.addresses) {
                     self.learn(peer, listening);
                 }
@@ -58,10 +59,10 @@ impl Site {
                 if members > 0 {
                     connection.members = members;
                 }
-                for (node, addresses) in contacts {
-                    if let Some(peer) = super::peer_id(&node) {
-                        self.note(peer, addresses, false);
-                    }
+                for it in contacts {
+                    let Some(peer) = super::peer_id(&it.node) else { continue };
+                    self.note(peer, it.addresses, false);
+                    self.hear_weight(peer, it.weight);
                 }
                 self.shape_changed();
                 self.dial_due();
@@ -101,6 +102,7 @@ impl Site {
     /// Introduces this node anew, on every connection: its weight has changed.
     pub(super) fn tell_weight(&mut self, weight: u32) {
         self.hello.weight = weight;
+        self.shape_changed();
         let hello = control::encode_hello(&self.hello);
         let full = |queue: &Sender<_>| matches!(queue.try_send(hello.clone()), Err(TrySendError::Full(_)));
         let deaf = self.connections.values().filter(|connection| full(&connection.control));

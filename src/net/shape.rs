@@ -15,10 +15,10 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use libp2p::PeerId;
 use libp2p::swarm::ConnectionId;
-use libp2p::{Multiaddr, PeerId};
 
-use super::control;
+use super::control::{self, Whereabouts};
 use super::handle::Event;
 use super::hear::reachable;
 use super::site::{POLITE, Site};
@@ -116,11 +116,10 @@ impl Site {
         let told = self.connections.values().map(|it| it.members as usize).max().unwrap_or(0);
         let nodes = (1 + connected.len() + recent.count()).max(told);
         self.shape.large = hubs::is_large(nodes, self.shape.large);
-        let known = self
-            .book
-            .iter()
-            .map(|(peer, known)| (node_id(peer), connected.contains(peer) || known.failures < hubs::FAILED));
-        let choice = hubs::choose(known.chain([(node_id(&self.me), true)]), hubs::HUBS);
+        let known = self.book.iter().map(|(peer, it)| {
+            (node_id(peer), it.weight, connected.contains(peer) || it.failures < hubs::FAILED)
+        });
+        let choice = hubs::choose(known.chain([(node_id(&self.me), self.hello.weight, true)]), hubs::HUBS);
         self.shape.hubs = choice.hubs.iter().filter_map(peer_id).collect();
         self.shape.near = choice.near.iter().filter_map(peer_id).collect();
         self.shape.needed.retain(|_, until| *until > now);
@@ -208,15 +207,17 @@ impl Site {
     }
 
     /// At most [`hubs::MESH`] of the connected members that pass, and where they are.
-    fn contacts(&self, pass: impl Fn(&PeerId) -> bool) -> Vec<(NodeId, Vec<Multiaddr>)> {
+    fn contacts(&self, pass: impl Fn(&PeerId) -> bool) -> Vec<Whereabouts> {
         let introduced = self.connections.values().filter(|it| pass(&it.peer));
         let known = introduced.filter_map(|it| {
-            Some((node_id(&it.peer), reachable(&it.hello.as_ref()?.addresses, &it.address)))
+            let hello = it.hello.as_ref()?;
+            Some((node_id(&it.peer), hello.weight, (reachable(&hello.addresses, &it.address), hello.weight)))
         });
         let mut best = hubs::best_first(known);
         best.dedup_by_key(|(node, _)| *node);
         best.truncate(hubs::MESH);
-        best
+        let whereabouts = |(node, (addresses, weight))| Whereabouts { node, addresses, weight };
+        best.into_iter().map(whereabouts).collect()
     }
 
     // ---- whom flights need -----------------------------------------------------------
@@ -257,9 +258,13 @@ impl Site {
         let mut contacts = self.contacts(|peer| wanted.contains(peer));
         for peer in wanted {
             if let Some(known) =
-                self.book.get(&peer).filter(|_| contacts.iter().all(|it| it.0 != node_id(&peer)))
+                self.book.get(&peer).filter(|_| contacts.iter().all(|it| it.node != node_id(&peer)))
             {
-                contacts.push((node_id(&peer), known.addresses.clone()));
+                contacts.push(Whereabouts {
+                    node: node_id(&peer),
+                    addresses: known.addresses.clone(),
+                    weight: known.weight,
+                });
             }
         }
         if !contacts.is_empty() {

@@ -548,7 +548,7 @@ impl World {
         }
         let Some(places) = self.hubs.filter(|_| self.nodes[node].coordinator.is_some()) else { return };
         let live = (0..self.nodes.len()).filter(|&other| self.reachable(node, other));
-        let hubs = hubs::choose(live.map(|other| (self.nodes[other].id, true)), places).hubs;
+        let hubs = hubs::choose(live.map(|other| (self.nodes[other].id, 100, true)), places).hubs;
         let before = std::mem::replace(&mut self.nodes[node].hubs, hubs.clone());
         let me = self.nodes[node].id;
         self.feed(node, Input::Weight { weight: if hubs.contains(&me) { 100 } else { 0 } });
