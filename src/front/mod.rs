@@ -2,4 +2,5 @@
 
 pub mod cli;
 pub mod http;
+mod passing;
 pub mod pkg;

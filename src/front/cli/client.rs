@@ -1,5 +1,6 @@
 //! Talking to a running agent: over its gateway, or over its admin socket.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::config::{default_gateway, default_state_dir};
+use crate::front::passing::Sending;
 
 /// What may go wrong with a body.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -62,7 +64,7 @@ impl Target {
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         match (&self.gateway, &self.state_dir) {
-            (None, Some(dir)) => send_to_socket(dir, request, body).await,
+            (None, Some(dir)) => send_to_socket(dir, None, request, body).await,
             (gateway, _) => {
                 let address = gateway.unwrap_or_else(default_gateway);
                 let stream = TcpStream::connect(address).await;
@@ -112,7 +114,15 @@ impl Admin {
     /// # Errors
     /// If no agent answers there.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Response<Incoming>> {
-        send_to_socket(&self.state_dir(), Request::get(path), Empty::<Bytes>::new()).await
+        send_to_socket(&self.state_dir(), None, Request::get(path), Empty::<Bytes>::new()).await
+    }
+
+    /// Sends a request without a body, and hands over a file with it: for the agent to read, or to write.
+    ///
+    /// # Errors
+    /// If no agent answers there.
+    pub(super) async fn hand_over(&self, request: Builder, file: File) -> anyhow::Result<Response<Incoming>> {
+        send_to_socket(&self.state_dir(), Some(file), request, Empty::<Bytes>::new()).await
     }
 
     /// Reads facts that are for admins alone.
@@ -120,7 +130,7 @@ impl Admin {
     /// # Errors
     /// If no agent answers, or with what it says.
     pub(super) async fn facts<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        facts(send_to_socket(&self.state_dir(), Request::get(path), Empty::<Bytes>::new()).await?).await
+        facts(self.get(path).await?).await
     }
 
     /// Sends a body, however long, and returns the answer, whatever its status.
@@ -132,7 +142,7 @@ impl Admin {
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let request = Request::post(path).header(header::CONTENT_TYPE, kind);
-        send_to_socket(&self.state_dir(), request, body).await
+        send_to_socket(&self.state_dir(), None, request, body).await
     }
 }
 
@@ -155,7 +165,12 @@ pub(super) async fn facts<T: DeserializeOwned>(response: Response<Incoming>) -> 
     serde_json::from_slice(&bytes).context("the agent speaks another version of the API")
 }
 
-async fn send_to_socket<B>(dir: &Path, request: Builder, body: B) -> anyhow::Result<Response<Incoming>>
+async fn send_to_socket<B>(
+    dir: &Path,
+    file: Option<File>,
+    request: Builder,
+    body: B,
+) -> anyhow::Result<Response<Incoming>>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
@@ -166,7 +181,7 @@ where
         Ok(()) if rustix::fs::access(&socket, rustix::fs::Access::WRITE_OK).is_err() => not_allowed(&socket),
         _ => format!("no agent answers at {}; {HINT}", socket.display()),
     })?;
-    exchange(stream, request, body).await
+    exchange(Sending::new(stream, file), request, body).await
 }
 
 fn not_allowed(socket: &Path) -> String {

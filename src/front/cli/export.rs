@@ -1,30 +1,36 @@
 //! `branchline export`: packages as one file, from the origin or from the local agent.
 
+use std::fs::File;
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use http_body_util::BodyExt;
-use hyper::StatusCode;
+use hyper::{Request, StatusCode};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 use url::form_urlencoded;
 
 use super::Output;
-use super::client::{Admin, refusal};
+use super::client::{Admin, facts, refusal};
 use crate::core::bitrate::{Rate, Size};
 use crate::core::bundle::{Contents, Pieces, Reader, Step};
 use crate::core::id::Version;
 use crate::core::orders::Selector;
+use crate::front::passing::is_regular;
+use crate::node::media::Written;
 use crate::origin::bundle::Choice;
 use crate::origin::{Address, Origin, bundle};
 
 /// Pieces that wait for the disk.
 const QUEUE: usize = 8;
+/// How often is looked how much was written.
+const OFTEN: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
 pub(super) struct Export {
@@ -53,16 +59,9 @@ pub(super) struct Export {
 #[derive(Debug, serde::Serialize)]
 struct Exported {
     path: Option<PathBuf>,
-    bytes: u64,
-    content: u64,
-    packages: Vec<ExportedPackage>,
+    #[serde(flatten)]
+    bundle: Written,
     seconds: f64,
-}
-
-#[derive(Debug, serde::Serialize)]
-struct ExportedPackage {
-    package: String,
-    since: Option<String>,
 }
 
 type Pending = BoxStream<'static, anyhow::Result<Bytes>>;
@@ -75,23 +74,17 @@ impl Export {
         if target.as_os_str() == "-" && std::io::stdout().is_terminal() {
             bail!("a bundle is not for a terminal: give -o FILE, or pipe it somewhere");
         }
-        let stream = match (&self.origin, &self.trust) {
-            (Some(origin), Some(trust)) => from_origin(origin, trust, &choices).await?,
-            _ => self.ask_agent(&choices).await?,
+        let output = Sink::new(&target)?;
+        let (bundle, output) = match (&self.origin, &self.trust) {
+            (Some(origin), Some(trust)) => write(from_origin(origin, trust, &choices).await?, output).await?,
+            _ => match output.file() {
+                Some(file) => (self.have_written(&choices, file).await?, output),
+                None => write(self.ask_agent(&choices).await?, output).await?,
+            },
         };
-        let (bytes, contents) = write(stream, &target).await?;
-        let package = |entry: &crate::core::bundle::Entry| ExportedPackage {
-            package: entry.label(),
-            since: entry.since.as_ref().map(ToString::to_string),
-        };
-        let exported = Exported {
-            path: (target.as_os_str() != "-").then_some(target),
-            bytes,
-            content: contents.bytes,
-            packages: contents.packages.iter().map(package).collect(),
-            seconds: began.elapsed().as_secs_f64(),
-        };
-        self.tell(&exported)
+        let path = (target.as_os_str() != "-").then(|| target.clone());
+        tokio::task::spawn_blocking(move || output.keep(&target)).await??;
+        self.tell(&Exported { path, bundle, seconds: began.elapsed().as_secs_f64() })
     }
 
     fn choices(&self) -> anyhow::Result<Vec<Choice>> {
@@ -121,15 +114,27 @@ impl Export {
         self.file.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.bundle")))
     }
 
-    async fn ask_agent(&self, choices: &[Choice]) -> anyhow::Result<Pending> {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        for Choice { package, since } in choices {
-            query.append_pair("package", &package.to_string());
-            if let Some(since) = since {
-                query.append_pair("since", since.as_str());
+    /// Has the agent write the bundle into a file that is open here.
+    async fn have_written(&self, choices: &[Choice], file: File) -> anyhow::Result<Written> {
+        let watched = file.try_clone()?;
+        let request = Request::get(format!("{}&file", path(choices)));
+        let answer = self.admin.hand_over(request, file);
+        tokio::pin!(answer);
+        let bar = ProgressBar::new_spinner()
+            .with_style(ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}")?);
+        let mut look = tokio::time::interval(OFTEN);
+        let response = loop {
+            tokio::select! {
+                response = &mut answer => break response?,
+                _ = look.tick() => bar.set_position(watched.metadata().map_or(0, |it| it.len())),
             }
-        }
-        let response = self.admin.get(&format!("/api/v1/admin/bundle?{}", query.finish())).await?;
+        };
+        bar.finish_and_clear();
+        facts(response).await
+    }
+
+    async fn ask_agent(&self, choices: &[Choice]) -> anyhow::Result<Pending> {
+        let response = self.admin.get(&path(choices)).await?;
         if response.status() != StatusCode::OK {
             bail!("{}", refusal(response).await);
         }
@@ -143,6 +148,7 @@ impl Export {
             return super::print_json(exported);
         }
         let names: Vec<String> = exported
+            .bundle
             .packages
             .iter()
             .map(|it| match &it.since {
@@ -150,9 +156,13 @@ impl Export {
                 None => it.package.clone(),
             })
             .collect();
-        let rate = Rate((exported.bytes as f64 / exported.seconds.max(1e-3)) as u64);
-        let line =
-            format!("{}: {} in {:.1} s, {rate}", names.join(", "), Size(exported.bytes), exported.seconds);
+        let rate = Rate((exported.bundle.bytes as f64 / exported.seconds.max(1e-3)) as u64);
+        let line = format!(
+            "{}: {} in {:.1} s, {rate}",
+            names.join(", "),
+            Size(exported.bundle.bytes),
+            exported.seconds
+        );
         match &exported.path {
             Some(path) => super::print(&format!(
                 "{line}\n  {}\n  at the branch: branchline import {}",
@@ -167,18 +177,29 @@ impl Export {
     }
 }
 
+/// What an agent is asked for.
+fn path(choices: &[Choice]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for Choice { package, since } in choices {
+        query.append_pair("package", &package.to_string());
+        if let Some(since) = since {
+            query.append_pair("since", since.as_str());
+        }
+    }
+    format!("/api/v1/admin/bundle?{}", query.finish())
+}
+
 async fn from_origin(origin: &Address, trust: &Path, choices: &[Choice]) -> anyhow::Result<Pending> {
     let trust = std::fs::read(trust).with_context(|| format!("cannot read {}", trust.display()))?;
     let stream = bundle::export(&Origin::open(origin)?, trust.into(), choices).await?;
     Ok(stream.map_err(Into::into).boxed())
 }
 
-/// Writes a bundle down; how long it is, and what is in it. A file appears whole or not at all.
-async fn write(mut stream: Pending, target: &Path) -> anyhow::Result<(u64, Contents)> {
+/// Writes a bundle down as it comes, and tells what was in it.
+async fn write(mut stream: Pending, mut output: Sink) -> anyhow::Result<(Written, Sink)> {
     let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")?;
     let bar = ProgressBar::new(0).with_style(style);
     let (pieces, mut queue) = mpsc::channel::<Bytes>(QUEUE);
-    let mut output = Sink::new(target)?;
     // On a thread of its own: what is read and hashed next does not wait for the disk.
     let writing = tokio::task::spawn_blocking(move || {
         while let Some(piece) = queue.blocking_recv() {
@@ -203,12 +224,7 @@ async fn write(mut stream: Pending, target: &Path) -> anyhow::Result<(u64, Conte
     let output = writing.await??;
     bar.finish_and_clear();
     let contents = watch.contents.filter(|_| watch.over).context("the bundle broke off; nothing was kept")?;
-    tokio::task::spawn_blocking({
-        let target = target.to_owned();
-        move || output.keep(&target)
-    })
-    .await??;
-    Ok((bytes, contents))
+    Ok((Written::new(bytes, &contents), output))
 }
 
 /// Reads along: what is in the bundle, and whether all of it came.
@@ -239,7 +255,7 @@ impl Watch {
     }
 }
 
-/// Where a bundle is written to.
+/// Where a bundle is written to. A file appears whole or not at all.
 enum Sink {
     File(tempfile::NamedTempFile),
     Stdout(std::io::Stdout),
@@ -254,6 +270,15 @@ impl Sink {
         let folder = folder.unwrap_or_else(|| Path::new("."));
         let draft = tempfile::Builder::new().prefix(".branchline-").tempfile_in(folder);
         Ok(Self::File(draft.with_context(|| format!("cannot write to {}", folder.display()))?))
+    }
+
+    /// The file, if it is a regular one.
+    fn file(&self) -> Option<File> {
+        let file = match self {
+            Self::File(draft) => draft.as_file().try_clone().ok()?,
+            Self::Stdout(stdout) => stdout.as_fd().try_clone_to_owned().ok()?.into(),
+        };
+        is_regular(&file).then_some(file)
     }
 
     fn write(&mut self, piece: &[u8]) -> anyhow::Result<()> {

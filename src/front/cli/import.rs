@@ -1,10 +1,12 @@
 //! `branchline import`: reads a bundle into the local agent.
 //!
-//! The beginning is sent first. The agent answers, once it has verified that, with what it holds already;
-//! of the chunks, only those are sent that it lacks, and from a file only those are read.
+//! A file is handed over: the agent reads it, and of it only the chunks that it lacks. Of what comes through a
+//! pipe the beginning is sent first. The agent answers, once it has verified that, with what it holds already,
+//! and of the chunks only those are sent that it lacks.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Seek, SeekFrom};
+use std::io::{self, IsTerminal, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -12,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use clap::Args;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::{Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +23,7 @@ use super::client::{Admin, refusal};
 use crate::core::bitrate::{Rate, Size};
 use crate::core::bundle::{BundleError, Reader, Run, Step};
 use crate::core::chunkset::ChunkSet;
+use crate::front::passing::is_regular;
 use crate::node::media::{Imported, ImportedPackage, News};
 use crate::store::Buffer;
 
@@ -43,12 +46,15 @@ type Piece = Result<Frame<Bytes>, io::Error>;
 
 impl Import {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let source = Source::open(&self.file)?;
+        let line = match Source::open(&self.file)? {
+            Source::File(file) => return self.hand_over(file).await,
+            Source::Line(line) => line,
+        };
         let (pieces, mut queue) = mpsc::channel::<Piece>(QUEUE);
         let (tell_held, held) = oneshot::channel();
         // No task: a pipe in which nothing comes must not keep this program from ending.
         let (ended, mut reading) = oneshot::channel();
-        std::thread::spawn(move || ended.send(source.read(&pieces, held)));
+        std::thread::spawn(move || ended.send(line.read(&pieces, held)));
         let body = StreamBody::new(futures::stream::poll_fn(move |cx| queue.poll_recv(cx)));
         let response = self.admin.post("/api/v1/admin/bundle", "application/octet-stream", body);
         tokio::pin!(response);
@@ -70,6 +76,17 @@ impl Import {
             Ok(Err(cause)) => cause,
             _ => error,
         })?;
+        self.tell(&imported)
+    }
+
+    /// Has the agent read a file that is open here.
+    async fn hand_over(&self, file: File) -> anyhow::Result<()> {
+        let request = Request::post("/api/v1/admin/bundle?file");
+        let response = self.admin.hand_over(request, file).await?;
+        if response.status() != StatusCode::OK {
+            bail!("{}", refusal(response).await);
+        }
+        let imported = self.listen(response, oneshot::channel().0).await?;
         self.tell(&imported)
     }
 
@@ -186,50 +203,37 @@ fn package_words(it: &ImportedPackage) -> String {
     format!("{}: {}", it.package, parts.join(", "))
 }
 
-/// Where a bundle is read from.
-struct Source {
-    input: Box<dyn ReadSeek>,
-    name: String,
-    seekable: bool,
-}
-
-trait ReadSeek: Read + Seek + Send {}
-
-impl<T: Read + Seek + Send> ReadSeek for T {}
-
-/// Standard input, which cannot be wound.
-struct Stdin(io::Stdin);
-
-impl Read for Stdin {
-    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        self.0.read(target)
-    }
-}
-
-impl Seek for Stdin {
-    fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
-        Err(io::ErrorKind::NotSeekable.into())
-    }
+/// Where the bundle comes from.
+enum Source {
+    /// A file, which the agent reads itself.
+    File(File),
+    /// What can only be read in its order: a pipe, a tape.
+    Line(Line),
 }
 
 impl Source {
     fn open(path: &Path) -> anyhow::Result<Self> {
-        if path.as_os_str() == "-" {
-            if io::stdin().is_terminal() {
-                bail!("a bundle is not typed: give a file, or pipe it in");
-            }
-            return Ok(Self {
-                input: Box::new(Stdin(io::stdin())),
-                name: "standard input".into(),
-                seekable: false,
-            });
+        let stdin = path.as_os_str() == "-";
+        if stdin && io::stdin().is_terminal() {
+            bail!("a bundle is not typed: give a file, or pipe it in");
         }
-        let name = path.display().to_string();
-        let mut file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-        let seekable = file.stream_position().is_ok();
-        Ok(Self { input: Box::new(file), name, seekable })
+        let name = if stdin { "standard input".to_owned() } else { path.display().to_string() };
+        let file = match stdin {
+            true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+            false => File::open(path),
+        };
+        let file = file.with_context(|| format!("cannot open {name}"))?;
+        Ok(if is_regular(&file) { Self::File(file) } else { Self::Line(Line { input: file, name }) })
     }
+}
 
+/// A bundle that is read here, and sent.
+struct Line {
+    input: File,
+    name: String,
+}
+
+impl Line {
     /// Reads the bundle and sends what the agent lacks. What is wrong with it behind its beginning is sent
     /// as it is: the agent says what that means.
     fn read(
@@ -271,7 +275,8 @@ impl Source {
             let step: Result<Step, BundleError> = reader.take(bytes.clone());
             match step {
                 Ok(Step::Run(run)) if holds(held, &run) => {
-                    if self.pass_over(run.length)? < u64::from(run.length)
+                    let payload = &mut (&self.input).take(run.length.into());
+                    if io::copy(payload, &mut io::sink())? < u64::from(run.length)
                         || !send(Bytes::copy_from_slice(&run.held()))
                     {
                         return Ok(());
@@ -279,7 +284,7 @@ impl Source {
                 }
                 Ok(Step::Run(run)) => {
                     let mut payload = Buffer::of(run.length as usize);
-                    let came = fill(&mut *self.input, &mut payload)?;
+                    let came = fill(&mut self.input, &mut payload)?;
                     let payload = Bytes::from(payload).slice(..came);
                     if !send(bytes) || !send(payload) || came < run.length as usize {
                         return Ok(());
@@ -299,20 +304,8 @@ impl Source {
     fn bytes(&mut self, length: usize) -> io::Result<Bytes> {
         // Grown as it comes: the length is the bundle's word.
         let mut bytes = Vec::with_capacity(length.min(1 << 20));
-        (&mut *self.input).take(length as u64).read_to_end(&mut bytes)?;
+        (&self.input).take(length as u64).read_to_end(&mut bytes)?;
         Ok(bytes.into())
-    }
-
-    /// Passes over a payload; how many bytes of it there were.
-    fn pass_over(&mut self, length: u32) -> io::Result<u64> {
-        if !self.seekable {
-            return io::copy(&mut (&mut *self.input).take(length.into()), &mut io::sink());
-        }
-        let begin = self.input.stream_position()?;
-        // All but the last byte, which tells whether it is there.
-        self.input.seek(SeekFrom::Start(begin + u64::from(length) - 1))?;
-        let last = fill(&mut *self.input, &mut [0])?;
-        Ok(if last == 1 { length.into() } else { 0 })
     }
 }
 
@@ -320,7 +313,7 @@ fn holds(held: &[ChunkSet], run: &Run) -> bool {
     held.get(run.manifest as usize).is_some_and(|held| run.chunks().all(|chunk| held.contains(chunk)))
 }
 
-fn fill(input: &mut dyn ReadSeek, target: &mut [u8]) -> io::Result<usize> {
+fn fill(input: &mut impl Read, target: &mut [u8]) -> io::Result<usize> {
     let mut done = 0;
     while done < target.len() {
         match input.read(&mut target[done..]) {

@@ -1,11 +1,16 @@
 //! `/api/v1/admin/bundle`: packages that leave for a disk or come from one. On the admin socket alone.
+//!
+//! With `file` in the query the bundle is not in the body: it is read from or written to a regular file that
+//! the client has opened and handed over with its request ([`passing`](crate::front::passing)).
 
-use axum::Router;
+use std::fs::File;
+
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, RawQuery, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, RawQuery, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
@@ -13,8 +18,9 @@ use url::form_urlencoded;
 
 use super::error::HttpError;
 use crate::core::orders::Selector;
+use crate::front::passing::Passed;
 use crate::node::Node;
-use crate::node::media::News;
+use crate::node::media::{News, Source};
 use crate::origin::bundle::Choice;
 
 /// Lines that wait for a client.
@@ -25,6 +31,17 @@ pub(super) fn router(node: Node) -> Router {
         .route("/api/v1/admin/bundle", get(export).post(import))
         .layer(DefaultBodyLimit::disable())
         .with_state(node)
+}
+
+/// Whether a file is handed over.
+const FILE: &str = "file";
+
+fn hands_over(query: &str) -> bool {
+    form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == FILE)
+}
+
+fn handed_over(passed: &Passed) -> Result<File, HttpError> {
+    passed.take().ok_or_else(|| HttpError::bad_request("no regular file came with the request"))
 }
 
 /// `package=NAME@VERSION` once for each, each followed by `since=VERSION` if it is to be without that.
@@ -40,6 +57,7 @@ fn choices(query: &str) -> Result<Vec<Choice>, HttpError> {
                 let since = value.parse();
                 choice.since = Some(since.map_err(|error| HttpError::bad_request(format!("{error}")))?);
             }
+            (FILE, _) => {}
             _ => {
                 return Err(HttpError::bad_request(format!(
                     "{key} means nothing here; give package and since"
@@ -53,8 +71,17 @@ fn choices(query: &str) -> Result<Vec<Choice>, HttpError> {
     Ok(choices)
 }
 
-async fn export(State(node): State<Node>, RawQuery(query): RawQuery) -> Result<Response, HttpError> {
-    let exported = node.export(&choices(&query.unwrap_or_default())?).await?;
+async fn export(
+    State(node): State<Node>,
+    ConnectInfo(passed): ConnectInfo<Passed>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, HttpError> {
+    let query = query.unwrap_or_default();
+    let file = if hands_over(&query) { Some(handed_over(&passed)?) } else { None };
+    let exported = node.export(&choices(&query)?).await?;
+    if let Some(file) = file {
+        return Ok(Json(exported.write(file).await?).into_response());
+    }
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, exported.length.to_string()),
@@ -64,9 +91,17 @@ async fn export(State(node): State<Node>, RawQuery(query): RawQuery) -> Result<R
 
 /// Answers once the bundle's beginning is verified, with one line of JSON for each piece of news, while
 /// the rest is still on its way.
-async fn import(State(node): State<Node>, body: Body) -> Result<Response, HttpError> {
-    let stream = body.into_data_stream().map_err(Into::into).boxed();
-    let import = node.begin_import(stream).await?;
+async fn import(
+    State(node): State<Node>,
+    ConnectInfo(passed): ConnectInfo<Passed>,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Result<Response, HttpError> {
+    let source = match hands_over(&query.unwrap_or_default()) {
+        true => Source::File(handed_over(&passed)?),
+        false => Source::Stream(body.into_data_stream().map_err(Into::into).boxed()),
+    };
+    let import = node.begin_import(source).await?;
     let (news, mut told) = mpsc::channel::<News>(LINES);
     tokio::spawn(import.run(news));
     let lines = futures::stream::poll_fn(move |cx| told.poll_recv(cx)).map(|news| {

@@ -93,6 +93,8 @@ impl From<ExportError> for HttpError {
             ExportError::Unresolved(error) => return error.into(),
             ExportError::NotHeld { .. } | ExportError::NoOlder(_) => StatusCode::CONFLICT,
             ExportError::Bundle(_) => StatusCode::BAD_REQUEST,
+            ExportError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            ExportError::File(_) => StatusCode::INSUFFICIENT_STORAGE,
             ExportError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())

@@ -6,10 +6,13 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use axum::Router;
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use super::ahead::{Ahead, Hint};
+use crate::front::passing::{Passed, Receiving};
 
 /// A place to listen at, bound.
 pub enum Listener {
@@ -50,6 +53,29 @@ impl axum::serve::Listener for Tcp {
     }
 }
 
+/// A socket over which files may be handed over.
+struct Socket(UnixListener);
+
+impl axum::serve::Listener for Socket {
+    type Io = Receiving;
+    type Addr = tokio::net::unix::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
+        (Receiving::new(stream), address)
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+impl Connected<IncomingStream<'_, Socket>> for Passed {
+    fn connect_info(stream: IncomingStream<'_, Socket>) -> Self {
+        stream.io().passed()
+    }
+}
+
 /// Binds an address.
 ///
 /// # Errors
@@ -86,6 +112,9 @@ pub async fn serve(listener: Listener, router: Router, stop: CancellationToken) 
         Listener::Tcp(listener, hint) => {
             axum::serve(Tcp { listener, hint }, router).with_graceful_shutdown(stopped).await
         }
-        Listener::Socket(listener) => axum::serve(listener, router).with_graceful_shutdown(stopped).await,
+        Listener::Socket(listener) => {
+            let service = router.into_make_service_with_connect_info::<Passed>();
+            axum::serve(Socket(listener), service).with_graceful_shutdown(stopped).await
+        }
     }
 }

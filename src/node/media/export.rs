@@ -1,11 +1,15 @@
 //! A bundle of what this node holds.
 
+use std::fs::File;
+use std::io::Write;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, StreamExt};
+use tokio::sync::mpsc;
 
-use crate::core::bundle::{BundleError, Form, Item, Layout, Run};
+use super::report::Written;
+use crate::core::bundle::{BundleError, Contents, Form, Item, Layout, Run};
 use crate::core::manifest::Manifest;
 use crate::node::catalog::ResolveError;
 use crate::node::{Node, blocking};
@@ -15,6 +19,8 @@ use crate::store::{Blob, StoreError};
 
 /// Runs that are read and hashed while others are written.
 const AT_ONCE: usize = 2;
+/// Pieces that wait for a file.
+const QUEUE: usize = 4;
 
 /// Why there is no bundle.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +46,12 @@ pub enum ExportError {
     /// It is too much.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// A chunk turned out damaged, or cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file that was handed over takes no more.
+    #[error("cannot write the file: {0}")]
+    File(#[from] std::io::Error),
     /// The agent is about to stop.
     #[error("the agent is stopping")]
     Stopping,
@@ -49,8 +61,35 @@ pub enum ExportError {
 pub struct Exported {
     /// How long it will be, in bytes.
     pub length: u64,
+    /// What will be in it.
+    pub contents: Contents,
     /// Its bytes; it ends with an error if a chunk turns out damaged.
     pub stream: BoxStream<'static, Result<Bytes, StoreError>>,
+}
+
+impl Exported {
+    /// Writes it to a file, from where that stands.
+    ///
+    /// # Errors
+    /// [`ExportError`]; a part of it may have been written.
+    pub async fn write(mut self, mut file: File) -> Result<Written, ExportError> {
+        let (pieces, mut queue) = mpsc::channel::<Bytes>(QUEUE);
+        // What is read and hashed next does not wait for the disk.
+        let writing = tokio::task::spawn_blocking(move || {
+            while let Some(piece) = queue.blocking_recv() {
+                file.write_all(&piece)?;
+            }
+            Ok::<_, std::io::Error>(())
+        });
+        while let Some(piece) = self.stream.next().await {
+            if pieces.send(piece?).await.is_err() {
+                break; // the disk: its thread says why
+            }
+        }
+        drop(pieces);
+        writing.await.map_err(|_| ExportError::Stopping)??;
+        Ok(Written::new(self.length, &self.contents))
+    }
 }
 
 impl Node {
@@ -84,7 +123,8 @@ impl Node {
                 read.await.ok_or_else(|| StoreError::Unusable("the agent is stopping".into()))?
             }
         });
-        Ok(Exported { length: layout.length(), stream: assemble(layout, payloads.buffered(AT_ONCE)).boxed() })
+        let (length, contents) = (layout.length(), layout.contents.clone());
+        Ok(Exported { length, contents, stream: assemble(layout, payloads.buffered(AT_ONCE)).boxed() })
     }
 
     fn item(&self, chosen: &Chosen) -> Result<Item, ExportError> {

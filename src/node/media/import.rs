@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::task::JoinHandle;
 
-use super::feed::{BoxError, Feed};
+use super::feed::{Feed, Source};
 use super::intake::{Target, Written, stopping, write};
 use super::report::{CatalogNews, Imported, ImportedPackage, News};
 use crate::core::bundle::{BundleError, Contents, Reader, Run, Step};
@@ -97,12 +96,9 @@ impl Node {
     ///
     /// # Errors
     /// [`ImportError`], before a chunk was written.
-    pub async fn begin_import(
-        &self,
-        stream: BoxStream<'static, Result<Bytes, BoxError>>,
-    ) -> Result<Import, ImportError> {
+    pub async fn begin_import(&self, source: Source) -> Result<Import, ImportError> {
         let alone = self.inner.importing.clone().try_lock_owned().map_err(|_| ImportError::Busy)?;
-        let (mut feed, mut reader) = (Feed::new(stream), Reader::default());
+        let (mut feed, mut reader) = (Feed::new(source), Reader::default());
         let (mut contents, mut catalog) = (None, None);
         let mut manifests: Vec<(ManifestId, Bytes)> = Vec::new();
         while !reader.is_past_manifests() {

@@ -8,5 +8,6 @@ mod intake;
 mod report;
 
 pub use export::{ExportError, Exported};
+pub use feed::Source;
 pub use import::{Import, ImportError};
-pub use report::{CatalogNews, Imported, ImportedPackage, News};
+pub use report::{CatalogNews, ExportedPackage, Imported, ImportedPackage, News, Written};

@@ -1,6 +1,39 @@
-//! What is told of an import, as JSON.
+//! What is told of an export and of an import, as JSON.
 
 use serde::{Deserialize, Serialize};
+
+use crate::core::bundle::Contents;
+
+/// A bundle that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Its length.
+    pub bytes: u64,
+    /// Bytes of content in it.
+    pub content: u64,
+    /// What is in it.
+    pub packages: Vec<ExportedPackage>,
+}
+
+/// A package in a bundle that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportedPackage {
+    /// As `NAME@VERSION`.
+    pub package: String,
+    /// The older version whose chunks are left out.
+    pub since: Option<String>,
+}
+
+impl Written {
+    /// A bundle of that length, with these contents.
+    pub fn new(bytes: u64, contents: &Contents) -> Self {
+        let packages = contents.packages.iter().map(|entry| ExportedPackage {
+            package: entry.label(),
+            since: entry.since.as_ref().map(ToString::to_string),
+        });
+        Self { bytes, content: contents.bytes, packages: packages.collect() }
+    }
+}
 
 /// What an import has to say on its way: one of these a line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
