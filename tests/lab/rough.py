@@ -234,14 +234,28 @@ def lead_hangs():
         run.bill(1.10)       # what the system had room for is in flight, too
 
 
+def slow_wan(host, rate):
+    """What the origin sends to this host, and only that, slows."""
+    lab.ip("origin", "qdisc add dev eth0 root handle 1: htb",
+           f"class add dev eth0 parent 1: classid 1:2 htb rate {rate} burst 3000",
+           f"filter add dev eth0 parent 1: protocol ip prio 1 u32 match ip dst {lab.addr(host)}/32 flowid 1:2", tool="tc")
+
+
 def lead_crawls():
     """What the origin sends to the lead, and only that, slows to 2 mbit at 25 %."""
     with race() as run:
         run.start()
-        lead = run.at(0.25)
-        lab.ip("origin", "qdisc add dev eth0 root handle 1: htb",
-               "class add dev eth0 parent 1: classid 1:2 htb rate 2mbit burst 3000",
-               f"filter add dev eth0 parent 1: protocol ip prio 1 u32 match ip dst {lab.addr(lead)}/32 flowid 1:2", tool="tc")
+        slow_wan(run.at(0.25), "2mbit")
+        run.finish()
+        run.bill(1.10)
+
+
+def lead_crawls_at_once():
+    """The node that ranks first has 1 mbit from its first byte on, when nobody knows what the site's WAN can do."""
+    with race() as run:
+        slow = run.hosts[0]
+        slow_wan(slow, "1mbit")
+        run.start(special={slow: (("--weight", "1000000"), None)})
         run.finish()
         run.bill(1.10)
 
@@ -403,8 +417,8 @@ def late_limit():
 
 
 ALL = {play.__name__: play for play in (
-    kill25, kill50, kill75, kill_twice, partition10, lead_wan_cut, lead_hangs, lead_crawls, laptop_moves,
-    boot_storm, slow_node, wan_budget, late_limit, disk_full_lead, disk_fills_lead)}
+    kill25, kill50, kill75, kill_twice, partition10, lead_wan_cut, lead_hangs, lead_crawls, lead_crawls_at_once,
+    laptop_moves, boot_storm, slow_node, wan_budget, late_limit, disk_full_lead, disk_fills_lead)}
 
 
 def main():

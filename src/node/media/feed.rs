@@ -1,7 +1,8 @@
 //! The bytes of a bundle: as a client sends them, or from a file that it has opened.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Seek;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use crate::core::bundle::Pieces;
 /// A client that sends nothing for so long has forgotten us; a tape may be changed in less.
 const SILENCE: Duration = Duration::from_secs(900);
 
-/// So many bytes are read of a file at a time.
-const PIECE: usize = 1 << 20;
+/// No more of a file is read at a time, in bytes.
+const MOST: usize = 1 << 20;
 
 /// What may go wrong with a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -28,10 +29,44 @@ pub enum Source {
     File(File),
 }
 
-/// A source as it is read: whoever hands over a file may go on using it, so it is shared.
+/// A source as it is read.
 enum Line {
     Stream(BoxStream<'static, Result<Bytes, BoxError>>),
-    File(Arc<File>),
+    File(Section),
+}
+
+/// A file from some place on.
+#[derive(Debug, Clone)]
+pub(super) struct Section {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Section {
+    /// Reads on; how many bytes there were.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) fn fill(&mut self, target: &mut [u8]) -> Result<usize, String> {
+        let mut done = 0;
+        while done < target.len() {
+            match self.file.read_at(&mut target[done..], self.at) {
+                Ok(0) => break,
+                Ok(more) => (done, self.at) = (done + more, self.at + more as u64),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("cannot read the bundle: {error}")),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Passes over bytes; how many there were.
+    fn skip(&mut self, bytes: u64) -> Result<u64, String> {
+        let length = self.file.metadata().map_err(|error| format!("cannot read the bundle: {error}"))?.len();
+        let passed = bytes.min(length.saturating_sub(self.at));
+        self.at += passed;
+        Ok(passed)
+    }
 }
 
 /// A bundle's bytes, read in the lengths that are wanted.
@@ -45,7 +80,10 @@ impl Feed {
     pub(super) fn new(source: Source) -> Self {
         let line = match source {
             Source::Stream(stream) => Line::Stream(stream),
-            Source::File(file) => Line::File(Arc::new(file)),
+            Source::File(mut file) => {
+                let at = file.stream_position().unwrap_or_default();
+                Line::File(Section { file: Arc::new(file), at })
+            }
         };
         Self { line, pieces: Pieces::default(), over: false }
     }
@@ -55,7 +93,7 @@ impl Feed {
     /// # Errors
     /// In words: the client is gone, or silent.
     pub(super) async fn take(&mut self, length: usize) -> Result<Bytes, String> {
-        while self.pieces.len() < length && self.more().await? {}
+        while self.pieces.len() < length && self.more(length - self.pieces.len()).await? {}
         Ok(self.pieces.take(length))
     }
 
@@ -65,7 +103,7 @@ impl Feed {
     /// As [`Feed::take`].
     pub(super) async fn fill(&mut self, target: &mut [u8]) -> Result<usize, String> {
         let mut done = self.pieces.fill(target);
-        while done < target.len() && self.more().await? {
+        while done < target.len() && self.more(target.len() - done).await? {
             done += self.pieces.fill(&mut target[done..]);
         }
         Ok(done)
@@ -77,13 +115,11 @@ impl Feed {
     /// As [`Feed::take`].
     pub(super) async fn skip(&mut self, length: usize) -> Result<usize, String> {
         let mut done = self.pieces.take(length.min(self.pieces.len())).len();
-        if let (Line::File(file), true) = (&self.line, done < length) {
-            let (file, rest) = (file.clone(), (length - done) as u64);
-            let passed = blocking(move || pass_over(&file, rest)).await;
-            return passed.map(|passed| done + passed as usize);
+        if let Line::File(section) = &mut self.line {
+            return Ok(done + section.skip((length - done) as u64)? as usize);
         }
         while done < length {
-            if self.pieces.is_empty() && !self.more().await? {
+            if self.pieces.is_empty() && !self.more(length - done).await? {
                 break;
             }
             done += self.pieces.take((length - done).min(self.pieces.len())).len();
@@ -91,20 +127,37 @@ impl Feed {
         Ok(done)
     }
 
-    async fn more(&mut self) -> Result<bool, String> {
+    /// The next bytes of a file, to be read elsewhere; `None` if they come over a line, have come already, or
+    /// are not all there.
+    pub(super) fn section(&mut self, length: usize) -> Option<Section> {
+        let Line::File(section) = &mut self.line else { return None };
+        let here = section.clone();
+        let whole = self.pieces.is_empty() && section.skip(length as u64).ok()? == length as u64;
+        if !whole {
+            *section = here;
+            return None;
+        }
+        Some(here)
+    }
+
+    /// Of a file so many bytes come, at the most; over a line as many as there are.
+    async fn more(&mut self, wanted: usize) -> Result<bool, String> {
         if self.over {
             return Ok(false);
         }
         let stream = match &mut self.line {
             Line::Stream(stream) => stream,
-            Line::File(file) => {
-                let file = file.clone();
-                let piece = blocking(move || {
-                    let mut piece = Vec::with_capacity(PIECE);
-                    (&*file).take(PIECE as u64).read_to_end(&mut piece)?;
-                    Ok(piece)
+            Line::File(section) => {
+                let mut from = section.clone();
+                let read = crate::node::blocking(move || {
+                    // Grown as it comes: the length is the bundle's word.
+                    let mut piece = vec![0; wanted.min(MOST)];
+                    let came = from.fill(&mut piece)?;
+                    piece.truncate(came);
+                    Ok::<_, String>((from, piece))
                 });
-                let piece = piece.await?;
+                let (after, piece) = read.await.ok_or("the agent is stopping")??;
+                *section = after;
                 self.over = piece.is_empty();
                 self.pieces.push(piece.into());
                 return Ok(!self.over);
@@ -123,20 +176,4 @@ impl Feed {
             Ok(Some(Err(error))) => Err(format!("the line to 'branchline import' broke: {error}")),
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> Result<T, String> {
-    let done = crate::node::blocking(work).await.ok_or("the agent is stopping")?;
-    done.map_err(|error| format!("cannot read the bundle: {error}"))
-}
-
-/// Passes over bytes of a file; how many there were.
-fn pass_over(mut file: &File, bytes: u64) -> std::io::Result<u64> {
-    let at = file.stream_position()?;
-    let left = file.metadata()?.len().saturating_sub(at);
-    let passed = bytes.min(left);
-    file.seek(SeekFrom::Start(at + passed))?;
-    Ok(passed)
 }

@@ -235,13 +235,32 @@ impl Import {
             let passed = self.feed.skip(length).await.map_err(ImportError::Broken)?;
             return if passed < length { Err(self.reader.cut_in_run(&run, passed).into()) } else { Ok(()) };
         };
+        if let Some(mut section) = self.feed.section(length) {
+            let work = tokio::task::spawn_blocking(move || {
+                let mut payload = Buffer::of(length);
+                match section.fill(&mut payload) {
+                    Ok(came) if came == length => write(&*blob, &run, &payload),
+                    Ok(_) => Ok(Written { damaged: run.chunks().collect(), ..Written::default() }),
+                    Err(why) => Err(StoreError::Unusable(why)),
+                }
+            });
+            return self.push(run.manifest, work).await;
+        }
         let mut payload = Buffer::of(length);
         let came = self.feed.fill(&mut payload).await.map_err(ImportError::Broken)?;
         if came < length {
             return Err(self.reader.cut_in_run(&run, came).into());
         }
         let work = tokio::task::spawn_blocking(move || write(&*blob, &run, &payload));
-        self.writing.push_back((run.manifest, work));
+        self.push(run.manifest, work).await
+    }
+
+    async fn push(
+        &mut self,
+        manifest: u32,
+        work: JoinHandle<Result<Written, StoreError>>,
+    ) -> Result<(), ImportError> {
+        self.writing.push_back((manifest, work));
         if self.writing.len() >= AT_ONCE { self.settle().await } else { Ok(()) }
     }
 
