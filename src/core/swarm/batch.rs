@@ -11,6 +11,8 @@ use crate::core::manifest::Manifest;
 
 /// A batch that brings nothing for so long is taken back if another source can be asked.
 const NO_PROGRESS: Duration = Duration::from_millis(800);
+/// And for so long at the most, however thin this node's own link is.
+const LONGEST: Duration = Duration::from_secs(4);
 /// The rest of a batch is taken back when another source would have brought it in this share of
 /// the time that its own still needs.
 const MUCH_FASTER: f64 = 0.25;
@@ -112,7 +114,7 @@ impl Swarm {
     pub fn overdue(&mut self, now: Instant) -> Vec<u64> {
         let sources = &self.sources;
         // What was asked of many sources shares this node's own link: each of them may seem to be silent.
-        let patience = NO_PROGRESS.max(4 * self.intake.takes(under_way(&self.batches).1));
+        let patience = (4 * self.intake.takes(under_way(&self.batches).1)).clamp(NO_PROGRESS, LONGEST);
         let late = |batch: &Batch| {
             let source = sources.get(&batch.source)?;
             let needs = batch.needs(now, source);
