@@ -44,10 +44,11 @@ impl Site {
                 if before.is_none() {
                     self.shape_changed();
                 }
-                self.weigh(peer, hello.weight);
                 if before.as_ref().is_none_or(|before| before.addresses != hello.addresses) {
                     self.learn(peer, listening);
                 }
+                // Now it is in the book, also if it is this node's first word of it.
+                self.weigh(peer, hello.weight);
                 if before.is_some() {
                     return self.refresh_member(peer); // only something of it has changed
                 }
