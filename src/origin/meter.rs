@@ -15,7 +15,8 @@ use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::tcp_info::{TcpInfo, tcp_info};
-use super::window::keep_window;
+use super::tempo::Tempo;
+use super::window::{keep_window, largest};
 use crate::core::ledger::Wire;
 
 /// The receive buffer of a connection that has no limit any more, in bytes.
@@ -25,12 +26,11 @@ const UNBOUNDED: usize = 4 << 20;
 const OFTEN: u64 = 64 << 10;
 /// The same where a limit has to be kept: what crosses ahead is to be known soon.
 const OFTEN_LIMITED: u64 = 16 << 10;
+/// A connection is held to no more than the system's largest buffer by this.
+const MAY_GROW: usize = 4;
 /// Headers of IP, in bytes.
 const IPV4: u64 = 20;
 const IPV6: u64 = 40;
-
-/// A connection's rate is measured over so long.
-const RATE_OVER: Duration = Duration::from_millis(100);
 
 /// Payload of a full segment, in bytes.
 const SEGMENT: u64 = 1448;
@@ -128,9 +128,9 @@ pub(super) struct Metered {
     /// What the system had counted when the sink was told.
     before: TcpInfo,
     ip_header: u64,
-    /// Bytes read by when, and the rate since the time before that, in bytes per second.
-    rated: (u64, Instant),
-    rate: f64,
+    tempo: Tempo,
+    /// What its sender was last held to where nobody sets a window; 0: to nothing.
+    ahead: usize,
 }
 
 impl Metered {
@@ -150,8 +150,8 @@ impl Metered {
             arrived: 0,
             before: TcpInfo::default(),
             ip_header,
-            rated: (0, Instant::now()),
-            rate: 0.0,
+            tempo: Tempo::new(Instant::now()),
+            ahead: 0,
         }
     }
 
@@ -166,7 +166,20 @@ impl Metered {
         if let Err(error) = keep_window(&self.inner, size) {
             tracing::debug!(%error, "the receive window of a WAN connection cannot be set");
         }
-        self.window = window;
+        (self.window, self.ahead) = (window, 0);
+    }
+
+    /// Where nobody sets a window, the sender is held to what the connection can use; unless that is so
+    /// much that the system would not give it back on a link that becomes faster.
+    fn keep_tempo(&mut self, round_trip: Duration) {
+        let Some(ahead) = self.tempo.ahead(round_trip).filter(|_| self.window == 0) else { return };
+        let may = self.ahead != 0 || ahead <= largest() / MAY_GROW;
+        if may && ahead.abs_diff(self.ahead) > self.ahead / 4 {
+            if let Err(error) = keep_window(&self.inner, ahead) {
+                tracing::debug!(%error, "the receive window of a WAN connection cannot be bounded");
+            }
+            self.ahead = ahead;
+        }
     }
 
     /// Tells the sink what has come since the last time. At the `end`, what the system received and
@@ -175,7 +188,13 @@ impl Metered {
         let now = tcp_info(&self.inner).unwrap_or(self.before);
         let came = if end { self.read.max(now.received) } else { self.read };
         let header = now.header + self.ip_header;
-        let flying = self.flying(now.round_trip_us, end);
+        let round_trip = Duration::from_micros(now.round_trip_us);
+        if !end {
+            self.tempo.read(Instant::now(), self.read);
+            self.keep_tempo(round_trip);
+        }
+        // When the connection has been silent at its end, what came before says how much was on its way.
+        let flying = if self.busy.0.load(Ordering::Relaxed) { self.tempo.in_a(round_trip) } else { 0 };
         // What came since, unread, was on its way then.
         let estimated = if end { flying.saturating_sub(came - self.read) } else { 0 };
         let packets_in = u64::from(now.packets_in.wrapping_sub(self.before.packets_in)) + estimated / SEGMENT;
@@ -187,7 +206,7 @@ impl Metered {
             sent: now.sent.saturating_sub(self.before.sent) + packets_out * header,
         };
         if end {
-            let (connection, rate) = (self.number, self.rate as u64);
+            let (connection, rate) = (self.number, self.tempo.rate() as u64);
             tracing::debug!(
                 connection,
                 came,
@@ -200,22 +219,10 @@ impl Metered {
         let flying = if end { 0 } else { flying };
         let arrived = came.max(now.received);
         let crossed = arrived.saturating_sub(self.arrived) + estimated + wire.headers;
-        let round_trip = Duration::from_micros(now.sent_round_trip_us);
-        self.meter.carried(Carried { connection: self.number, wire, flying, crossed, round_trip });
+        let sent_round_trip = Duration::from_micros(now.sent_round_trip_us);
+        let connection = self.number;
+        self.meter.carried(Carried { connection, wire, flying, crossed, round_trip: sent_round_trip });
         (self.told, self.arrived, self.before) = (came, arrived, now);
-    }
-
-    /// Payload that is on its way, if an answer is not read to its end. When the connection has been
-    /// silent at its `end`, what came before says how much that was.
-    fn flying(&mut self, round_trip_us: u64, end: bool) -> u64 {
-        let (read, at) = self.rated;
-        let time = at.elapsed();
-        if time >= RATE_OVER && !end {
-            self.rate = (self.read - read) as f64 / time.as_secs_f64();
-            self.rated = (self.read, Instant::now());
-        }
-        let busy = self.busy.0.load(Ordering::Relaxed);
-        if busy { (self.rate * round_trip_us as f64 / 1e6) as u64 } else { 0 }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod push;
 pub mod recipes;
 mod sign;
 mod tcp_info;
+mod tempo;
 mod transport;
 pub mod upstream;
 mod verify;

@@ -2,6 +2,10 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
+
+/// More than any system grants.
+const ASKED: usize = 1 << 30;
 
 /// Has the system take no more than so many bytes ahead of who reads the socket.
 ///
@@ -11,6 +15,18 @@ pub(super) fn keep_window(socket: impl AsFd, bytes: usize) -> io::Result<()> {
     // What was read ahead once cannot be unset, but may be made large again.
     rustix::net::sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
     clamp(socket, bytes)
+}
+
+/// The largest window that [`keep_window`] can set here, in bytes.
+pub(super) fn largest() -> usize {
+    static LARGEST: OnceLock<usize> = OnceLock::new();
+    let ask = || {
+        let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, ASKED)?;
+        // What is granted is twice what was asked for, for the system's own needs.
+        Ok::<_, io::Error>(rustix::net::sockopt::socket_recv_buffer_size(&socket)? / 2)
+    };
+    *LARGEST.get_or_init(|| ask().unwrap_or(0))
 }
 
 /// Linux takes the window down with the buffer, and does not take it up again (since 6.10): a
@@ -52,6 +68,7 @@ mod tests {
             let size = rustix::net::sockopt::socket_recv_buffer_size(&here).expect("a size");
             assert!((bytes..=2 * bytes).contains(&size), "{size}");
         }
+        assert!((64 << 10..=ASKED).contains(&largest()), "{}", largest());
         assert!(keep_window(std::fs::File::open("/dev/null").expect("it is there"), 4096).is_err());
     }
 }
