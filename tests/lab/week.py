@@ -105,6 +105,8 @@ background = "none"
             week.hosts.remove(lost)
             site.wait(lambda: len(holders(site, week.hosts, "office@1")) >= 3, 60, "the copy to be back")
             expect(f"{lost} is lost, and its copy is back without the WAN", week.tell() < 100_000, holders(site, week.hosts, "office@1"))
+        time.sleep(5)
+        expect("and nobody else has taken one", len(holders(site, week.hosts, "office@1")) <= 4, holders(site, week.hosts, "office@1"))
 
         week.day("Thursday: the WAN is closed, and something is urgent")
         week.publish("fix", "1", b"fix-1")

@@ -154,7 +154,7 @@ impl Keeper {
             let age = if self.asked.is_none() { Duration::ZERO } else { ASK_SOON };
             let inventories = self.node.inventories(age).await;
             self.asked = Some(Instant::now());
-            self.mates.heard(&inventories.nodes);
+            self.mates.heard(Instant::now(), &inventories.nodes);
         }
         self.mates.are(&contacts);
     }
@@ -214,7 +214,8 @@ impl Keeper {
         let mine = wants.by_blob.iter().map(|(blob, want)| {
             let part = parts.get(blob).copied().unwrap_or_default();
             let refuses = self.fetches.failures().get(blob).filter(|_| want.fetch && !part.complete);
-            Keeping { blob: *blob, bytes: part.bytes, complete: part.complete, refuses: refuses.cloned() }
+            let (bytes, complete, tries) = (part.bytes, part.complete, want.fetch);
+            Keeping { blob: *blob, bytes, complete, tries, refuses: refuses.cloned() }
         });
         let found = Found { kept: kept.collect(), troubles: wants.troubles.clone(), mine: mine.collect() };
         self.node.inner.keeping.set(found);

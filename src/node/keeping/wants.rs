@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -76,7 +77,7 @@ impl Ordered {
             let (blob, part) = (want.resolved.published.blob, parts.get(&want.resolved.published.blob));
             let complete = part.is_some_and(|part| part.complete);
             let me = mate(node, &blob, complete, failures);
-            let keeps = keeps(blob.as_bytes(), me, &mates.of(&blob, complete), seed.copies);
+            let keeps = keeps(blob.as_bytes(), me, &mates.of(Instant::now(), &blob, complete), seed.copies);
             want.fetch |= keeps;
             want.pin |= keeps || seed.pin;
             want.copies = most(want.copies, seed.copies);
