@@ -227,3 +227,25 @@ fn eight_machines_pull_an_image_that_crosses_once() {
     let programs = [("skopeo", "--version"), ("docker-registry", "--version")];
     play_with(&programs, "oci.py", "pull", &["--size", "24000000"]);
 }
+
+/// Each as `branchline setup` has set it up.
+fn container_client(programs: &[(&str, &str)], name: &str) {
+    let always = [("skopeo", "--version"), ("docker-registry", "--version")];
+    let programs = [programs, &always].concat();
+    play_with(&programs, "containers.py", name, &["--clients", "3", "--size", "12000000"]);
+}
+
+#[test]
+fn containerd_pulls_through_the_site() {
+    container_client(&[("containerd", "--version"), ("ctr", "--version")], "containerd");
+}
+
+#[test]
+fn podman_pulls_through_the_site() {
+    container_client(&[("podman", "--version")], "podman");
+}
+
+#[test]
+fn docker_pulls_through_the_site() {
+    container_client(&[("dockerd", "--version"), ("docker", "--version")], "docker");
+}
