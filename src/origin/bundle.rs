@@ -20,7 +20,9 @@ const REQUEST: u64 = 32 << 20;
 /// A request that breaks off is taken up again so often in a row.
 const TRIES: u32 = 5;
 const WAIT: Duration = Duration::from_secs(1);
-/// Runs that are checked while more are read.
+/// Runs that are checked in one turn of a thread: to hand a turn over costs as much as to check some 200 kB.
+const TURN: usize = 4;
+/// Turns of checking while more is read.
 const AT_ONCE: usize = 3;
 
 /// A package that is to go into a bundle.
@@ -148,11 +150,13 @@ fn payloads(packs: Packs) -> impl Stream<Item = Result<Bytes, OriginError>> + Se
         let next = packs.next().await?;
         Ok(next.map(|next| (next, packs)))
     });
-    let checked = runs.map_ok(|(run, manifest, payload)| async move {
-        let work = tokio::task::spawn_blocking(move || check(&run, &manifest, payload));
-        work.await.map_err(|error| OriginError::Failed(error.to_string()))?
+    let turns = runs.try_chunks(TURN).map_err(|broken| broken.1);
+    let checked = turns.map_ok(|turn| async move {
+        let check = |(run, manifest, payload): (Run, Arc<Manifest>, Bytes)| check(&run, &manifest, payload);
+        let work = tokio::task::spawn_blocking(move || turn.into_iter().map(check).collect::<Vec<_>>());
+        work.await.map(stream::iter).map_err(|error| OriginError::Failed(error.to_string()))
     });
-    checked.try_buffered(AT_ONCE)
+    checked.try_buffered(AT_ONCE).try_flatten()
 }
 
 /// Every chunk of a run, hashed.

@@ -28,7 +28,7 @@ use crate::origin::bundle::Choice;
 use crate::origin::{Address, Origin, bundle};
 
 /// Pieces that wait for the disk.
-const QUEUE: usize = 8;
+const QUEUE: usize = 16;
 /// How often is looked how much was written.
 const OFTEN: Duration = Duration::from_millis(200);
 
@@ -202,8 +202,9 @@ async fn write(mut stream: Pending, mut output: Sink) -> anyhow::Result<(Written
     let (pieces, mut queue) = mpsc::channel::<Bytes>(QUEUE);
     // On a thread of its own: what is read and hashed next does not wait for the disk.
     let writing = tokio::task::spawn_blocking(move || {
-        while let Some(piece) = queue.blocking_recv() {
-            output.write(&piece)?;
+        let mut taken = Vec::with_capacity(QUEUE);
+        while queue.blocking_recv_many(&mut taken, QUEUE) > 0 {
+            taken.drain(..).try_for_each(|piece| output.write(&piece))?;
         }
         anyhow::Ok(output)
     });

@@ -18,6 +18,9 @@ const SILENCE: Duration = Duration::from_secs(900);
 /// No more of a file is read at a time, in bytes.
 const MOST: usize = 1 << 20;
 
+/// The head of a run is not longer than this, in bytes.
+const HEAD: usize = 1 << 10;
+
 /// What may go wrong with a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -58,6 +61,16 @@ impl Section {
             }
         }
         Ok(done)
+    }
+
+    /// Reads on as far as the bytes are in memory: a turn of another thread costs more than a few of them.
+    fn fill_cached(&mut self, target: &mut [u8]) -> Option<usize> {
+        let mut buffers = [std::io::IoSliceMut::new(target)];
+        let flags = rustix::io::ReadWriteFlags::NOWAIT;
+        let came =
+            rustix::io::preadv2(&self.file, &mut buffers, self.at, flags).ok().filter(|&came| came > 0)?;
+        self.at += came as u64;
+        Some(came)
     }
 
     /// Passes over bytes; how many there were.
@@ -148,6 +161,13 @@ impl Feed {
         let stream = match &mut self.line {
             Line::Stream(stream) => stream,
             Line::File(section) => {
+                let mut head = [0; HEAD];
+                if wanted <= HEAD
+                    && let Some(came) = section.fill_cached(&mut head[..wanted])
+                {
+                    self.pieces.push(Bytes::copy_from_slice(&head[..came]));
+                    return Ok(true);
+                }
                 let mut from = section.clone();
                 let read = crate::node::blocking(move || {
                     // Grown as it comes: the length is the bundle's word.

@@ -1,7 +1,7 @@
 //! Reading a bundle: the catalog against this site's root of trust, the manifests against the catalog,
 //! the chunks against the manifests, each as it comes.
 //!
-//! While one run is hashed and written, the next ones are read. What was verified is in the store at once:
+//! While some runs are hashed and written, the next ones are read. What was verified is in the store at once:
 //! members may fetch it while the rest is still to come, and after a kill it is not written again.
 
 use std::collections::{HashMap, VecDeque};
@@ -14,8 +14,9 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::task::JoinHandle;
 
 use super::feed::{Feed, Source};
-use super::intake::{Target, Written, stopping, write};
+use super::intake::{Target, Written, stopping};
 use super::report::{CatalogNews, Imported, ImportedPackage, News};
+use super::turn::{Payload, Turn};
 use crate::core::bundle::{BundleError, Contents, Reader, Run, Step};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::{BlobId, ChunkId, ManifestId};
@@ -24,7 +25,7 @@ use crate::node::Node;
 use crate::origin::Catalog;
 use crate::store::{Blob, Buffer, StoreError};
 
-/// Runs that are hashed and written while more are read.
+/// Turns of hashing and writing while more is read.
 const AT_ONCE: usize = 3;
 /// Complete blobs that the import keeps from being evicted for what comes after them.
 const KEPT: usize = 256;
@@ -66,8 +67,8 @@ pub enum ImportError {
     Busy,
 }
 
-/// A run that is being hashed and written.
-type Writing = (u32, JoinHandle<Result<Written, StoreError>>);
+/// Runs of a manifest that are being hashed and written.
+type Writing = (u32, JoinHandle<(Written, Result<(), StoreError>)>);
 
 /// A bundle that is being read.
 pub struct Import {
@@ -81,6 +82,8 @@ pub struct Import {
     targets: Vec<Result<Target, String>>,
     /// Where the targets that were opened have a chunk.
     donors: HashMap<ChunkId, (BlobId, u32)>,
+    /// What the next turn is to do.
+    next: Option<Turn>,
     writing: VecDeque<Writing>,
     /// A complete blob that is being made durable.
     finishing: Option<JoinHandle<Result<(), StoreError>>>,
@@ -126,6 +129,7 @@ impl Node {
             catalog_news: news,
             targets,
             donors: HashMap::new(),
+            next: None,
             writing: VecDeque::new(),
             finishing: None,
             kept: VecDeque::new(),
@@ -168,6 +172,7 @@ impl Import {
     pub async fn run(mut self, news: mpsc::Sender<News>) {
         news.send(News::Held(self.held().await)).await.ok();
         let mut result = self.take_runs(&news).await;
+        self.begin_turn();
         while !self.writing.is_empty() {
             let settled = self.settle().await;
             result = result.and(settled);
@@ -235,38 +240,35 @@ impl Import {
             let passed = self.feed.skip(length).await.map_err(ImportError::Broken)?;
             return if passed < length { Err(self.reader.cut_in_run(&run, passed).into()) } else { Ok(()) };
         };
-        if let Some(mut section) = self.feed.section(length) {
-            let work = tokio::task::spawn_blocking(move || {
+        let payload = match self.feed.section(length) {
+            Some(section) => Payload::There(section),
+            None => {
                 let mut payload = Buffer::of(length);
-                match section.fill(&mut payload) {
-                    Ok(came) if came == length => write(&*blob, &run, &payload),
-                    Ok(_) => Ok(Written { damaged: run.chunks().collect(), ..Written::default() }),
-                    Err(why) => Err(StoreError::Unusable(why)),
+                let came = self.feed.fill(&mut payload).await.map_err(ImportError::Broken)?;
+                if came < length {
+                    return Err(self.reader.cut_in_run(&run, came).into());
                 }
-            });
-            return self.push(run.manifest, work).await;
+                Payload::Here(payload)
+            }
+        };
+        let turn = self.next.get_or_insert_with(|| Turn::new(run.manifest, blob));
+        turn.push(run, payload);
+        if turn.is_full() {
+            self.begin_turn();
         }
-        let mut payload = Buffer::of(length);
-        let came = self.feed.fill(&mut payload).await.map_err(ImportError::Broken)?;
-        if came < length {
-            return Err(self.reader.cut_in_run(&run, came).into());
-        }
-        let work = tokio::task::spawn_blocking(move || write(&*blob, &run, &payload));
-        self.push(run.manifest, work).await
+        if self.writing.len() >= AT_ONCE { self.settle().await } else { Ok(()) }
     }
 
-    async fn push(
-        &mut self,
-        manifest: u32,
-        work: JoinHandle<Result<Written, StoreError>>,
-    ) -> Result<(), ImportError> {
-        self.writing.push_back((manifest, work));
-        if self.writing.len() >= AT_ONCE { self.settle().await } else { Ok(()) }
+    fn begin_turn(&mut self) {
+        if let Some(turn) = self.next.take() {
+            self.writing.push_back((turn.manifest, tokio::task::spawn_blocking(move || turn.work())));
+        }
     }
 
     /// The blob that runs of this manifest go to; `None` if they are not wanted.
     async fn open(&mut self, number: u32) -> Result<Option<Arc<dyn Blob>>, ImportError> {
         if self.at != Some(number) {
+            self.begin_turn();
             while !self.writing.is_empty() {
                 self.settle().await?;
             }
@@ -309,14 +311,14 @@ impl Import {
         }
     }
 
-    /// The oldest run that is being written.
+    /// The oldest turn that is under way.
     async fn settle(&mut self) -> Result<(), ImportError> {
         let Some((number, work)) = self.writing.pop_front() else { return Ok(()) };
-        let written = work.await.map_err(|_| stopping())??;
+        let (written, result) = work.await.map_err(|_| stopping())?;
         if let Some(Ok(target)) = self.targets.get_mut(number as usize) {
             self.node.imported(target, written).await;
         }
-        Ok(())
+        Ok(result?)
     }
 
     /// Makes a complete blob durable, while the next one is read.

@@ -29,7 +29,7 @@ pub(super) struct Target {
     pub(super) damaged: ChunkSet,
 }
 
-/// What became of a run.
+/// What became of runs.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     /// Chunks that were right.
@@ -37,6 +37,14 @@ pub(super) struct Written {
     /// Where the blob has them and had not before.
     pub(super) places: Vec<u32>,
     pub(super) damaged: Vec<u32>,
+}
+
+impl Written {
+    pub(super) fn add(&mut self, more: Self) {
+        self.good.extend(more.good);
+        self.places.extend(more.places);
+        self.damaged.extend(more.damaged);
+    }
 }
 
 impl Target {

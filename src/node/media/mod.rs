@@ -6,6 +6,7 @@ mod feed;
 mod import;
 mod intake;
 mod report;
+mod turn;
 
 pub use export::{ExportError, Exported};
 pub use feed::Source;
