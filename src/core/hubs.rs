@@ -1,12 +1,13 @@
 //! Which nodes of a large site hold it together.
 //!
 //! Up to [`MESH`] nodes all are connected to all. Above it each keeps to the [`HUBS`] best of a
-//! ranking that all nodes compute alike ([`rank`], one key for the whole site, with the weights that
-//! rank leads, so that seeds come first and laptops on battery last). So a node has about sixteen
+//! ranking that all nodes compute alike ([`rank::by_weight`], one key for the whole site, with the weights
+//! that rank leads: seeds come first and laptops on battery last). So a node has about sixteen
 //! connections, and only a hub as many as there are nodes. Nothing is voted
 //! on: nodes that know of the same others choose the same hubs, and hubs, which meet everybody,
 //! tell of each other. Two nodes that disagree for a while cost a redirect, not a wrong byte.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::id::NodeId;
@@ -55,10 +56,9 @@ pub fn choose(nodes: impl IntoIterator<Item = (NodeId, u32, bool)>, places: usiz
 /// The nodes in the order in which they become hubs, each with its weight and what came with it.
 pub fn best_first<T>(nodes: impl IntoIterator<Item = (NodeId, u32, T)>) -> Vec<(NodeId, T)> {
     let key = *blake3::hash(b"branchline hubs").as_bytes();
-    let scored = nodes.into_iter().map(|(node, weight, with)| (rank::score(&key, &node, weight), node, with));
-    let mut scored: Vec<(f64, NodeId, T)> = scored.collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    scored.into_iter().map(|(_, node, with)| (node, with)).collect()
+    let mut nodes: Vec<(NodeId, u32, T)> = nodes.into_iter().collect();
+    nodes.sort_by_cached_key(|(node, weight, _)| Reverse(rank::by_weight(&key, node, *weight)));
+    nodes.into_iter().map(|(node, _, with)| (node, with)).collect()
 }
 
 #[cfg(test)]
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn seeds_come_first_and_who_must_not_lead_last() {
         let weight = |node: &NodeId| match node.as_bytes()[0] {
-            0..4 => 40_000,
+            0..4 => 101,
             4..80 => 100,
             _ => 0,
         };

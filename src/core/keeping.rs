@@ -9,7 +9,7 @@
 
 use super::id::NodeId;
 use super::orders::Copies;
-use super::rank::score;
+use super::rank::by_weight;
 
 /// What a node has of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,19 +42,14 @@ pub fn keeps(key: &[u8; 32], me: Mate, others: &[Mate], copies: Copies) -> bool 
         return false;
     }
     let Copies::AtLeast(copies) = copies else { return true };
-    let before = |it: &&Mate| rank(key, it) > rank(key, &me);
+    let mine = by_weight(key, &me.node, me.weight);
+    let before = |it: &&Mate| by_weight(key, &it.node, it.weight) > mine;
     let (mut complete, mut able) = (0, 0);
     for mate in others.iter().filter(|it| it.weight > 0).filter(before) {
         complete += u32::from(mate.has == Has::All);
         able += u32::from(mate.has != Has::CannotHave);
     }
     complete < copies && (me.has == Has::All || able < copies)
-}
-
-/// The higher one keeps rather than the lower one.
-fn rank(key: &[u8; 32], mate: &Mate) -> (u32, u64, NodeId) {
-    // Scores of one weight are positive, and as such in the order of their bits.
-    (mate.weight, score(key, &mate.node, 1).to_bits(), mate.node)
 }
 
 #[cfg(test)]
@@ -106,7 +101,8 @@ mod tests {
     #[test]
     fn a_copy_that_is_there_is_not_let_go_before_better_ones_are_complete() {
         let mut site = mates(&[(10, Has::All), (100, Has::Some), (100, Has::Some)]);
-        assert_eq!(keepers(&site, 1), [0, if rank(&KEY, &site[1]) > rank(&KEY, &site[2]) { 1 } else { 2 }]);
+        let rank = |n: usize| by_weight(&KEY, &site[n].node, site[n].weight);
+        assert_eq!(keepers(&site, 1), [0, if rank(1) > rank(2) { 1 } else { 2 }]);
         assert_eq!(settle(&mut site, 1).len(), 1);
     }
 

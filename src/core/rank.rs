@@ -35,6 +35,13 @@ pub fn outranks(key: &[u8; 32], a: (NodeId, u32), b: (NodeId, u32)) -> bool {
     mine.total_cmp(&theirs).then(b.0.cmp(&a.0)).is_gt()
 }
 
+/// Where a node stands for a key if weight goes before all else, and rendezvous hashing decides among
+/// equals: the greater one goes first.
+pub fn by_weight(key: &[u8; 32], node: &NodeId, weight: u32) -> impl Ord + use<> {
+    // Scores of one weight are positive, and as such in the order of their bits.
+    (weight, score(key, node, 1).to_bits(), *node)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

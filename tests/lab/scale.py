@@ -6,6 +6,7 @@
 The agents share the hosts of the lab (network namespaces), each with ports and a state directory of
 its own, --no-mdns, and the first agent as its only --peer. The site settles, then:
 
+    seeds     of the last two agents, which are seeds, so many that are hubs (a site of more than 48 has hubs)
     conns     connections of an agent: median, and the most (a hub's)
     settle_s  until all have at least what a node of such a site keeps (16, or all others)
     idle_B/s  LAN bytes sent and received by an agent with nothing to do, TCP/IP headers in: mean
@@ -29,12 +30,14 @@ from bench import cpu, rss
 from branch import Site, curl, payload
 
 SWARM, GATEWAY = 17000, 18000
-FIELDS = ["agents", "settle_s", "conns", "idle_B/s", "cpu_s/min", "rss_MB", "first_s", "last_s", "wan_x", "lan_x",
+FIELDS = ["agents", "settle_s", "seeds", "conns", "idle_B/s", "cpu_s/min", "rss_MB", "first_s", "last_s", "wan_x", "lan_x",
           "after", "cpu_all"]
 
 
 class Crowd(Site):
     """Many agents on few hosts. An agent is a number; agent 0 is the seed."""
+
+    seeds = ()
 
     def __init__(self, hosts, **net):
         super().__init__(hosts, **net)
@@ -46,6 +49,7 @@ class Crowd(Site):
         seed = f"/ip4/{lab.addr(self.host(0))}/tcp/{SWARM}"
         host, log = self.host(n), open(self.dir / f"agent-{n}.log", "ab")
         flags = ["--listen", f"{lab.addr(host)}:{SWARM + n}", "--gateway", f"127.0.0.1:{GATEWAY + n}", "--no-mdns"]
+        flags += ["--role", "seed"] if n in self.seeds else []
         self.agents[n] = lab.popen(host, [
             self.bin, "agent", "--site", "lab", "--site-key", self.key, "--origin", "http://origin",
             "--trust", self.tree / "catalog/root.json", "--state-dir", self.dir / f"state-{n}",
@@ -70,6 +74,12 @@ class Crowd(Site):
 
     def members(self):
         return [(self.ask(n, "status") or {}).get("members", 0) for n in self.agents]
+
+    def hubs(self):
+        """Agents that others take for hubs."""
+        known = [peer for n in (1, 2) for peer in self.ask(n, "peers") or []]
+        hubs = {peer["node"] for peer in known if peer["hub"]}
+        return [n for n in self.agents if (self.ask(n, "status") or {}).get("node") in hubs]
 
     def pids(self):
         return [agent.pid for agent in self.agents.values()]
@@ -123,13 +133,15 @@ def measure(count, a):
         site.publish(file, "1")
         _, plain = curl(site.hosts[0], "http://origin/plain")
         began = time.monotonic()
+        site.seeds = (count - 2, count - 1)
         for n in range(count):
             site.launch(n)
         wanted = min(count - 1, 16)
         site.wait(lambda: min(site.members()) >= wanted, limit=180, what=f"{wanted} connections each")
         settled = time.monotonic() - began
         time.sleep(a.settle)
-        row = dict(agents=count, settle_s=f"{settled:.1f}", conns=two(site.members()))
+        seeds = len(set(site.seeds) & set(site.hubs())) if count > 48 else ""
+        row = dict(agents=count, settle_s=f"{settled:.1f}", seeds=seeds, conns=two(site.members()))
         busy, before, clock = [cpu(pid) for pid in site.pids()], site.lan(), time.monotonic()
         time.sleep(a.idle)
         took = time.monotonic() - clock
