@@ -20,6 +20,7 @@ mod npm;
 mod oci;
 mod offline;
 mod prometheus;
+mod public;
 mod pypi;
 mod recipes;
 mod report;
