@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""A week in a site of eight, told in minutes: what the admin does, and what status, savings and the router say.
+"""A week in a site of eight, told in minutes: what the admin does, and what status, savings, the dashboard and the
+router say. The dashboard, as a browser shows it, only where chromium is installed.
 
     sudo python3 tests/lab/week.py
 """
-import datetime, shutil, subprocess, time
+import datetime, html.parser, shutil, subprocess, time
 
 import lab
 from admin import holders, kept, order
@@ -11,6 +12,30 @@ from branch import payload
 from scenarios import balanced, expect, started
 
 SIZE = 12_000_000
+
+
+class Page(html.parser.HTMLParser):
+    """The words of some parts of a page, by the parts' names."""
+    parts = ("facts", "tiles", "ordered", "faults")
+    alone = ("br", "hr", "img", "input", "link", "meta")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.said = [], {part: [] for part in self.parts}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in self.alone:
+            self.open.append((tag, dict(attributes).get("id")))
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data):
+        part = next((name for _, name in self.open if name in self.said), None)
+        if part and data.strip():
+            self.said[part].append(data.strip())
 
 
 class Week:
@@ -38,6 +63,7 @@ class Week:
         status = lab.run(host, [self.site.bin, "status"], capture_output=True, text=True).stdout
         wanted = ("origin", "catalog", "background", "wan", "keeping", "trouble", "outage")
         print("\n".join(f"      status: {it[:180]}" for it in status.splitlines() if it.startswith(wanted)), flush=True)
+        self.dashboard(host)
         totals = balanced(self.site.savings(host))
         print("      savings: " + ", ".join(f"{name} {totals[name] / 1e6:.1f} MB" for name in
                                            ("delivered", "wan", "peer", "local", "preloaded_wan", "preloaded_peer", "preloaded_media")), flush=True)
@@ -46,6 +72,15 @@ class Week:
         self.before = router
         print(f"      router: {crossed[0] / 1e6:.2f} MB in, {crossed[1] / 1e6:.2f} MB out since the last step", flush=True)
         return crossed[0]
+
+    def dashboard(self, host):
+        if not shutil.which("chromium"):
+            return
+        browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--timeout=5000", "--dump-dom", f"--user-data-dir={self.site.dir}/browser"]
+        page = lab.run(host, [*browser, "http://127.0.0.1:7420/"], capture_output=True, text=True, timeout=60).stdout
+        for part, words in Page(page).said.items():
+            if words:
+                print(f"      dashboard, {part}: {' '.join(words)[:300]}", flush=True)
 
     def publish(self, name, version, seed):
         file = payload(self.site.dir / f"{name}-{version}", SIZE, seed)
