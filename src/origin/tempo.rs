@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 const OVER: Duration = Duration::from_millis(100);
 /// The fastest rate of this and the span before it counts: a pause between two answers slows nobody.
 const SPAN: Duration = Duration::from_secs(1);
-/// Beyond its round trip, a sender is held to what comes in so long: a reader may be late, and it may grow.
+/// Beyond its round trip, a sender is held to what comes in half of that, and at least in so long: a reader
+/// may be late, and it may grow.
 const AHEAD: Duration = Duration::from_millis(50);
 /// It is never held to less, in bytes.
 const LEAST: f64 = (128 << 10) as f64;
@@ -59,7 +60,8 @@ impl Tempo {
     /// be sent all that, for nobody.
     pub(super) fn ahead(&self, round_trip: Duration) -> Option<usize> {
         let rate = self.fastest.max(self.fastest_before?);
-        (!round_trip.is_zero()).then(|| (rate * (round_trip + AHEAD).as_secs_f64()).max(LEAST) as usize)
+        let time = round_trip + AHEAD.max(round_trip / 2);
+        (!round_trip.is_zero()).then(|| (rate * time.as_secs_f64()).max(LEAST) as usize)
     }
 }
 
@@ -93,6 +95,7 @@ mod tests {
         reads(&mut tempo, now, &mut bytes, 2);
         assert_eq!(ahead(&tempo, ROUND_TRIP), Some(750));
         assert_eq!(ahead(&tempo, Duration::from_millis(1)), Some(255), "a reader may be late");
+        assert_eq!(ahead(&tempo, 6 * ROUND_TRIP), Some(4500), "over a satellite");
         assert_eq!(tempo.ahead(Duration::ZERO), None, "a round trip that nobody measured");
     }
 

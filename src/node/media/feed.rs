@@ -101,6 +101,11 @@ impl Feed {
         Self { line, pieces: Pieces::default(), over: false }
     }
 
+    /// Whether so many bytes need not be waited for: a line may be silent for long.
+    pub(super) fn has(&self, length: usize) -> bool {
+        matches!(self.line, Line::File(_)) || self.pieces.len() >= length
+    }
+
     /// The next bytes; fewer at the end of the stream.
     ///
     /// # Errors

@@ -210,6 +210,7 @@ impl Import {
     async fn take_runs(&mut self, news: &mpsc::Sender<News>) -> Result<(), ImportError> {
         let mut told = Instant::now();
         loop {
+            self.begin_turn_unless_more_is_here(self.reader.wants());
             let bytes = self.feed.take(self.reader.wants()).await.map_err(ImportError::Broken)?;
             match self.reader.take(bytes)? {
                 Step::Run(run) => self.take_run(run).await?,
@@ -228,6 +229,8 @@ impl Import {
         for number in 0..self.targets.len() as u32 {
             self.open(number).await?;
         }
+        // The others copy what the last turn brings, too.
+        self.settle_all().await?;
         self.help_others().await;
         Ok(())
     }
@@ -243,6 +246,7 @@ impl Import {
         let payload = match self.feed.section(length) {
             Some(section) => Payload::There(section),
             None => {
+                self.begin_turn_unless_more_is_here(length);
                 let mut payload = Buffer::of(length);
                 let came = self.feed.fill(&mut payload).await.map_err(ImportError::Broken)?;
                 if came < length {
@@ -259,6 +263,13 @@ impl Import {
         if self.writing.len() >= AT_ONCE { self.settle().await } else { Ok(()) }
     }
 
+    /// What came is verified before a line is waited for.
+    fn begin_turn_unless_more_is_here(&mut self, bytes: usize) {
+        if !self.feed.has(bytes) {
+            self.begin_turn();
+        }
+    }
+
     fn begin_turn(&mut self) {
         if let Some(turn) = self.next.take() {
             self.writing.push_back((turn.manifest, tokio::task::spawn_blocking(move || turn.work())));
@@ -268,10 +279,7 @@ impl Import {
     /// The blob that runs of this manifest go to; `None` if they are not wanted.
     async fn open(&mut self, number: u32) -> Result<Option<Arc<dyn Blob>>, ImportError> {
         if self.at != Some(number) {
-            self.begin_turn();
-            while !self.writing.is_empty() {
-                self.settle().await?;
-            }
+            self.settle_all().await?;
             if let Some(before) = self.at.replace(number) {
                 self.finish(before).await?;
             }
@@ -309,6 +317,15 @@ impl Import {
                 crate::node::blocking(move || blob.finish()).await;
             }
         }
+    }
+
+    /// Waits until all that came is written and booked.
+    async fn settle_all(&mut self) -> Result<(), ImportError> {
+        self.begin_turn();
+        while !self.writing.is_empty() {
+            self.settle().await?;
+        }
+        Ok(())
     }
 
     /// The oldest turn that is under way.
