@@ -26,7 +26,8 @@ const UNBOUNDED: usize = 4 << 20;
 const OFTEN: u64 = 64 << 10;
 /// The same where a limit has to be kept: what crosses ahead is to be known soon.
 const OFTEN_LIMITED: u64 = 16 << 10;
-/// A connection is held to no more than the system's largest buffer by this.
+/// A connection is held only to less than the system's largest buffer divided by this: it has to be able to
+/// grow again.
 const MAY_GROW: usize = 4;
 /// Headers of IP, in bytes.
 const IPV4: u64 = 20;

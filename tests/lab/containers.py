@@ -6,42 +6,23 @@
 Needs Debian's docker-registry and skopeo, and of each client its own: containerd, podman, docker.io. Every machine has
 its own daemon and store, unpacks what it pulls, and sees its own /etc.
 """
-import argparse, hashlib, json, shutil, tarfile, threading, time
+import argparse, shutil, tarfile, threading, time
 
 import lab
 from branch import payload
-from oci import KIND, registry, skopeo
+from oci import image, registry, skopeo
 from scenarios import balanced, expect, started
 
 REPOSITORY = "team/app:v1"
 
 
 def layer(folder, number, size):
-    """A layer with one file of noise."""
+    """A layer with one file of noise: a tar file."""
     file, made = payload(folder / "file", size, seed=b"tar%d" % number), folder / "layer.tar"
     with tarfile.open(made, "w") as tar:
         tar.add(file, arcname=f"opt/file{number}")
     file.unlink()
-    return made
-
-
-def image(folder, sizes):
-    """In the form of an OCI layout; returns its config's digest, and the bytes that a pull moves."""
-    blobs = folder / "layout/blobs/sha256"
-    blobs.mkdir(parents=True)
-
-    def put(content, kind):
-        name = hashlib.sha256(content).hexdigest()
-        (blobs / name).write_bytes(content)
-        return {"mediaType": f"{KIND}.{kind}", "digest": f"sha256:{name}", "size": len(content)}
-    layers = [put(layer(folder, number, size).read_bytes(), "layer.v1.tar") for number, size in enumerate(sizes)]
-    config = put(json.dumps({"architecture": "amd64", "os": "linux", "config": {},
-                             "rootfs": {"type": "layers", "diff_ids": [it["digest"] for it in layers]}}).encode(), "config.v1+json")
-    manifest = put(json.dumps({"schemaVersion": 2, "mediaType": f"{KIND}.manifest.v1+json", "config": config, "layers": layers}).encode(),
-                   "manifest.v1+json")
-    (folder / "layout/index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
-    (folder / "layout/oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-    return config["digest"], sum(it["size"] for it in [*layers, config, manifest])
+    return made.read_bytes()
 
 
 class Client:
@@ -198,7 +179,9 @@ def play(kind, count, size):
     print(f"== {kind.name}", flush=True)
     site, _ = started(count + 1, size=1000)
     with site:
-        site.config, moved = image(site.dir, [size, size // 10, 100_000])
+        layers = (layer(site.dir, number, size) for number, size in enumerate([size, size // 10, 100_000]))
+        _, config, moved = image(site.dir / "layout", layers)
+        site.config = config["digest"]
         registry(site)
         skopeo("origin", f"oci:{site.dir}/layout", f"docker://origin:5000/{REPOSITORY}")
         clients = [kind(site, host) for host in site.hosts]

@@ -14,9 +14,9 @@ from scenarios import balanced, expect, started
 KIND = "application/vnd.oci.image"
 
 
-def image(site, sizes):
-    """An image of noise, in the form of an OCI layout; returns its folder and the bytes that a pull moves."""
-    folder = site.dir / "layout"
+def image(folder, contents):
+    """An image of these layers, as an OCI layout in `folder`; what describes the layers and the config, and the bytes
+    that a pull moves."""
     blobs = folder / "blobs/sha256"
     blobs.mkdir(parents=True)
 
@@ -24,11 +24,7 @@ def image(site, sizes):
         name = hashlib.sha256(content).hexdigest()
         (blobs / name).write_bytes(content)
         return {"mediaType": f"{KIND}.{kind}", "digest": f"sha256:{name}", "size": len(content)}
-    layers = []
-    for number, size in enumerate(sizes):
-        file = payload(site.dir / "layer", size, seed=b"layer%d" % number)
-        layers.append(put(file.read_bytes(), "layer.v1.tar"))
-        file.unlink()
+    layers = [put(content, "layer.v1.tar") for content in contents]
     config = {"architecture": "amd64", "os": "linux", "config": {},
               "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]}}
     config = put(json.dumps(config).encode(), "config.v1+json")
@@ -36,7 +32,7 @@ def image(site, sizes):
                                "config": config, "layers": layers}).encode(), "manifest.v1+json")
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
     (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-    return folder, layers, sum(it["size"] for it in [*layers, config, manifest])
+    return layers, config, sum(it["size"] for it in [*layers, config, manifest])
 
 
 def registry(site):
@@ -88,7 +84,10 @@ def whole(site, host, layers):
 def oci(clients, size):
     site, _ = started(clients + 1, size=1000)
     with site:
-        folder, layers, moved = image(site, [size, size // 10, 100_000])
+        folder = site.dir / "layout"
+        noise = (payload(site.dir / "layer", size, seed=b"layer%d" % number).read_bytes()
+                 for number, size in enumerate([size, size // 10, 100_000]))
+        layers, _, moved = image(folder, noise)
         registry(site)
         skopeo("origin", f"oci:{folder}", "docker://origin:5000/team/app:v1")
         first, late = site.hosts[:-1], site.hosts[-1]

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::task::JoinHandle;
 
 use super::feed::{Feed, Source};
-use super::intake::{Target, Written, stopping};
+use super::intake::{Target, Written, stopping, targets};
 use super::report::{CatalogNews, Imported, ImportedPackage, News};
 use super::turn::{Payload, Turn};
 use crate::core::bundle::{BundleError, Contents, Reader, Run, Step};
@@ -138,33 +138,6 @@ impl Node {
             _alone: alone,
         })
     }
-}
-
-/// The bundle's manifests as the catalog bears them out.
-fn targets(
-    contents: &Contents,
-    catalog: &Catalog,
-    manifests: Vec<(ManifestId, Bytes)>,
-) -> Vec<Result<Target, String>> {
-    let target = |(id, encoded): (ManifestId, Bytes)| {
-        let entry = contents.packages.iter().find(|entry| {
-            let known = catalog.resolve(entry.name.as_str(), Some(entry.version.as_str()));
-            entry.manifest == id
-                && known.is_ok_and(|(_, version, it)| version == entry.version && it.manifest == id)
-        });
-        let Some(entry) = entry else {
-            let named = contents.packages.iter().find(|entry| entry.manifest == id);
-            let label = named.map(|entry| entry.label()).unwrap_or_default();
-            return Err(format!(
-                "the catalog (version {}) has no {label} with this content",
-                catalog.version
-            ));
-        };
-        let manifest =
-            Manifest::decode(id, encoded).map_err(|error| format!("{}: {error}", entry.label()))?;
-        Ok(Target::new(entry.label(), Arc::new(manifest)))
-    };
-    manifests.into_iter().map(target).collect()
 }
 
 impl Import {

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::report::ImportedPackage;
-use crate::core::bundle::{Piece, Run};
+use crate::core::bundle::{Contents, Piece, Run};
 use crate::core::chunkset::ChunkSet;
 use crate::core::flight::Input;
-use crate::core::id::{BlobId, ChunkId};
+use crate::core::id::{BlobId, ChunkId, ManifestId};
 use crate::core::ledger::Source;
 use crate::core::manifest::Manifest;
 use crate::node::{Node, blocking};
+use crate::origin::Catalog;
 use crate::store::{Blob, Store, StoreError};
 
 /// One manifest of a bundle, and what has become of its chunks.
@@ -88,6 +91,33 @@ impl Target {
             ..ImportedPackage::default()
         }
     }
+}
+
+/// The bundle's manifests as the catalog bears them out.
+pub(super) fn targets(
+    contents: &Contents,
+    catalog: &Catalog,
+    manifests: Vec<(ManifestId, Bytes)>,
+) -> Vec<Result<Target, String>> {
+    let target = |(id, encoded): (ManifestId, Bytes)| {
+        let entry = contents.packages.iter().find(|entry| {
+            let known = catalog.resolve(entry.name.as_str(), Some(entry.version.as_str()));
+            entry.manifest == id
+                && known.is_ok_and(|(_, version, it)| version == entry.version && it.manifest == id)
+        });
+        let Some(entry) = entry else {
+            let named = contents.packages.iter().find(|entry| entry.manifest == id);
+            let label = named.map(|entry| entry.label()).unwrap_or_default();
+            return Err(format!(
+                "the catalog (version {}) has no {label} with this content",
+                catalog.version
+            ));
+        };
+        let manifest =
+            Manifest::decode(id, encoded).map_err(|error| format!("{}: {error}", entry.label()))?;
+        Ok(Target::new(entry.label(), Arc::new(manifest)))
+    };
+    manifests.into_iter().map(target).collect()
 }
 
 impl Node {
