@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::books::Books;
 use super::standing::Standing;
 use super::{Config, settle};
-use crate::core::id::{NodeId, PackageName, Version};
+use crate::core::id::{BlobId, NodeId, PackageName, Version};
 use crate::core::lapse::Lapse;
 use crate::core::ledger::WanReason;
 use crate::core::orders::Selector;
@@ -259,6 +259,16 @@ impl CatalogService {
                 return;
             }
         }
+    }
+
+    /// The catalog, after a look for a newer one if this does not have the blob: who leads a flight need not
+    /// be who has looked the package up.
+    pub(super) async fn with(self: &Arc<Self>, blob: &BlobId) -> Option<Arc<Catalog>> {
+        let known = || self.current().is_some_and(|catalog| catalog.label_of(blob).is_some());
+        if !known() {
+            self.wait_for_check(FRESH, Instant::now(), known).await;
+        }
+        self.current()
     }
 
     /// Looks whether the origin can be reached, unless that is known.

@@ -28,7 +28,7 @@ pub(super) struct Chosen {
 
 /// Weighs the ways that the origin offers; none if the blob is to be pulled as shipped.
 pub(super) async fn choose(node: &Node, wan: &WanFlight, run: &Run, news: &mut News<'_>) -> Option<Chosen> {
-    let catalog = node.inner.catalog.current()?;
+    let catalog = news.while_held_back(node.inner.catalog.with(&run.blob)).await?;
     let id = catalog.recipes_of(&run.blob).filter(|_| run.need >= SHORTEST)?;
     // Not before the WAN is open for this flight.
     let pulling = opened(node, wan, news).await;

@@ -196,8 +196,8 @@ impl Stage {
         let (listen_text, gateway_text) = (listen.to_string(), gateway.to_string());
         let (key, root) = (self.path("site.key"), self.path("tree/catalog/root.json"));
         let state = self.path(&format!("state-{name}"));
-        let reserve = "0".to_owned();
-        let mut arguments = vec!["agent", "--site", "test", "--no-mdns", "--catalog-interval", "1"];
+        let (reserve, often) = ("0".to_owned(), "1".to_owned());
+        let mut arguments = vec!["agent", "--site", "test", "--no-mdns"];
         // What a test gives stands in the place of these.
         for (flag, value) in [
             ("--listen", &listen_text),
@@ -207,6 +207,7 @@ impl Stage {
             ("--trust", &root),
             ("--state-dir", &state),
             ("--disk-reserve", &reserve),
+            ("--catalog-interval", &often),
         ] {
             if !more.contains(&flag) {
                 arguments.extend([flag, value]);
