@@ -183,12 +183,12 @@ fn four_leads_keep_to_one_wan_limit() {
 
 #[test]
 fn a_background_flight_uses_an_idle_wan() {
-    play("yielding.py", "alone", &[]);
+    play("yielding.py", "alone", &["--seconds", "20"]);
 }
 
 #[test]
 fn a_background_flight_gives_way_to_a_download() {
-    play("yielding.py", "one", &[]);
+    play("yielding.py", "one", &["--seconds", "20"]);
 }
 
 #[test]

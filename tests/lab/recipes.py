@@ -34,9 +34,9 @@ def members(version, count=300, length=6000):
         yield f"package/module_{n}.py", content
 
 
-def wheel(path, version):
+def wheel(path, version, count=300):
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members(version):
+        for name, content in members(version, count):
             archive.writestr(zipfile.ZipInfo(name, (2026, 1, version, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
     return Path(path)
 
@@ -124,7 +124,7 @@ def neighbour():
 def damaged():
     """What the origin has is altered or cut off: the file comes as shipped, whole and right."""
     for what in ("altered", "cut off", "gone"):
-        site, new = begun(wheel, 3)
+        site, new = begun(lambda path, version: wheel(path, version, 120), 3)
         with site:
             _, plain = served(site, new)
             for recipe in (site.tree / "recipes").iterdir():
