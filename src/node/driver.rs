@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::allowance::Keeper;
 use super::hurry::Hurry;
 use super::wan::WanFlight;
-use super::{Node, blocking, peers, wan};
+use super::{Node, blocking, home, peers, wan};
 use crate::core::chunkset::ChunkSet;
 use crate::core::flight::{
     self, Coordinator, Effect, Failure, FailureKind, FlightView, Input, Message, Shelf, Step, WanEnd,
@@ -45,7 +45,7 @@ struct Running {
 pub(super) struct Driver {
     node: Node,
     coordinator: Coordinator,
-    origin: Origin,
+    origin: Option<Origin>,
     allowance: Keeper,
     running: HashMap<BlobId, Running>,
     views: Arc<Mutex<Vec<FlightView>>>,
@@ -62,7 +62,7 @@ impl Shelf for Disk<'_> {
 }
 
 impl Driver {
-    pub(super) fn new(node: &Node, settings: flight::Config, origin: Origin) -> Self {
+    pub(super) fn new(node: &Node, settings: flight::Config, origin: Option<Origin>) -> Self {
         let now = Instant::now();
         let limit = node.inner.config.wan_limit;
         Self {
@@ -178,12 +178,14 @@ impl Driver {
             Effect::Connect { nodes } => self.node.inner.net.connect(nodes),
             Effect::FetchManifest { blob, manifest, from } => self.fetch_manifest(blob, manifest, from),
             Effect::FetchWan { blob, run, chunks, reason, need, best } => {
-                let (Some(handle), Ok(wan)) = (self.blob(&blob), self.wan(blob)) else {
-                    return self.unwritable(blob);
-                };
+                let Some(handle) = self.blob(&blob) else { return self.unwritable(blob) };
                 if segment::is_of_upstream(handle.manifest()) {
-                    return self.nowhere(blob, run);
+                    return self.not_here(blob, run, Failure::permanent(NOWHERE));
                 }
+                let wan = match self.wan(blob) {
+                    Ok(wan) => wan,
+                    Err(error) => return self.not_here(blob, run, Failure::local(error)),
+                };
                 let reason = wan.why(reason);
                 tracing::debug!(%blob, run, chunks = chunks.len(), reason = reason.as_str(), "pulling over the WAN");
                 let order = wan::Run { blob, run, chunks, reason, need, best };
@@ -239,9 +241,8 @@ impl Driver {
         self.coordinator.handle(Instant::now(), input, &Disk(&*store));
     }
 
-    /// No origin has it: whoever wants it asks its upstream.
-    fn nowhere(&mut self, blob: BlobId, run: u64) {
-        let failure = Failure { why: NOWHERE.into(), kind: FailureKind::Permanent };
+    /// This node cannot pull it from an origin.
+    fn not_here(&mut self, blob: BlobId, run: u64, failure: Failure) {
         let input = Input::WanEnded { blob, run, end: WanEnd::Failed(failure) };
         let store = self.node.inner.store.clone();
         self.coordinator.handle(Instant::now(), input, &Disk(&*store));
@@ -261,7 +262,8 @@ impl Driver {
             return Ok(wan.clone());
         }
         let (books, label) = (&self.node.inner.books, self.node.label(&blob));
-        let mut wan = WanFlight::new(&self.origin, books, label, running.hurry.clone())?;
+        let origin = home::of(self.origin.as_ref())?;
+        let mut wan = WanFlight::new(origin, books, label, running.hurry.clone())?;
         wan.upgrade = self.node.holds_other_version(&blob);
         let wan = Arc::new(wan);
         running.wan = Some(wan.clone());
@@ -286,12 +288,10 @@ impl Driver {
         let wan = if from.is_none() { Some(self.wan(blob)) } else { None };
         let work = async move {
             let fetched = match (from, wan) {
-                _ if nowhere => Err(Failure { why: NOWHERE.into(), kind: FailureKind::Permanent }),
+                _ if nowhere => Err(Failure::permanent(NOWHERE)),
                 (Some(from), _) => peers::manifest(&node, from, blob, id).await,
                 (None, Some(Ok(wan))) => wan::manifest(&node, &wan, blob, id).await,
-                (None, Some(Err(error))) => {
-                    Err(Failure { why: error.to_string(), kind: FailureKind::Permanent })
-                }
+                (None, Some(Err(error))) => Err(Failure::local(error)),
                 (None, None) => return,
             };
             let result = match fetched {
@@ -336,7 +336,7 @@ async fn open(node: &Node, manifest: Arc<Manifest>) -> Result<(Arc<Manifest>, Ch
 
 /// A failure of this node's disk: another node may fare better.
 pub(super) fn local_failure(error: &StoreError) -> Failure {
-    Failure { why: error.to_string(), kind: FailureKind::Local }
+    Failure::local(error)
 }
 
 impl Node {

@@ -16,6 +16,7 @@ pub mod errands;
 pub mod figures;
 mod flow;
 mod gc;
+mod home;
 pub mod hook;
 pub mod hub;
 mod hurry;
@@ -50,7 +51,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -63,13 +63,14 @@ use crate::core::quota::Quotas;
 use crate::core::recipe::Prefer;
 use crate::net::{self, Multiaddr, Net, NetError, SiteKey, SiteKeyError};
 use crate::origin::upstream::Upstream;
-use crate::origin::{Address, Keeper, Origin, OriginError};
+use crate::origin::{Keeper, OriginError};
 use crate::store::{Buffer, DiskStore, Limits, Store, StoreError};
 
 use allowance::Allowance;
 use books::Books;
 use catalog::CatalogService;
 pub use gc::Gc;
+pub use home::Home;
 use live::Live;
 pub use standing::Role;
 use standing::Standing;
@@ -82,10 +83,8 @@ pub struct Config {
     pub site: SiteName,
     /// What its members share.
     pub site_key: SiteKey,
-    /// Where packages come from.
-    pub origin: Address,
-    /// The origin's root of trust.
-    pub trust: Bytes,
+    /// Where packages come from; none: there are upstreams only.
+    pub home: Option<Home>,
     /// Where everything is kept.
     pub state_dir: PathBuf,
     /// The swarm port.
@@ -237,8 +236,9 @@ impl Node {
         let upstreams = upstreams.map_err(StartError::Upstreams)?;
         let held: HashSet<BlobId> = store.list().into_iter().map(|held| held.blob).collect();
         books.retain(|blob| held.contains(blob));
-        let origin = Origin::open(&config.origin)?;
-        let keeper = Keeper::open(&config.state_dir.join("catalog"), config.trust.clone()).await?;
+        let origin = config.open_origin()?;
+        let trust = config.home.as_ref().map(|home| home.trust.clone());
+        let keeper = Keeper::open(&config.state_dir.join("catalog"), trust).await?;
         let standing = Arc::new(Standing::new(&config));
         let (look, disk) = (standing.clone(), store.clone());
         blocking(move || look.look(Path::new("/"), &*disk)).await;
@@ -265,7 +265,8 @@ impl Node {
         let (net, events) = net::start(&config.state_dir, network, server.clone()).await?;
         let (inputs, queue) = mpsc::channel(INPUTS);
         let rank = standing.clone();
-        let catalog = CatalogService::new(keeper, &origin, net.clone(), books.clone(), &config, rank)?;
+        let catalog =
+            CatalogService::new(keeper, origin.as_ref(), net.clone(), books.clone(), &config, rank)?;
         let me = net.me();
         let order_book = |name| orders::OrderBook::open(me, config.state_dir.join(name));
         let node = Self {
@@ -307,7 +308,7 @@ impl Node {
         node.inner.windows.read(&node.orders().now());
         server.attach(&node);
         if node.inner.config.background_yield
-            && let Some(probe) = yielding::probe(&node, &origin)?
+            && let Some(probe) = yielding::probe(&node, origin.as_ref())?
         {
             node.keep(tokio::spawn(yielding::keep(node.clone(), probe)));
         }

@@ -15,7 +15,7 @@ use super::hurry::Hurry;
 use super::peers::{self, bytes_of};
 use super::reader::{Place, ReadError};
 use super::wan::{self, WanFlight};
-use super::{Node, blocking};
+use super::{Node, blocking, home};
 use crate::core::chunkset::ChunkSet;
 use crate::core::flight::Urgency;
 use crate::core::id::{BlobId, ChunkId, ManifestId, NodeId};
@@ -24,7 +24,6 @@ use crate::core::manifest::Manifest;
 use crate::core::rank::rank;
 use crate::core::upstream::segment;
 use crate::core::wire::message::{Chunks, Request, Runs, request, response};
-use crate::origin::Origin;
 
 /// Chunks asked for at a time.
 const BATCH: u32 = 16;
@@ -55,7 +54,7 @@ impl Relay {
     /// In words.
     pub(super) async fn begin(node: &Node, place: &Place, urgency: Urgency) -> Result<Self, String> {
         let (blob, id) = (place.blob, place.manifest);
-        let origin = Origin::open(&node.inner.config.origin).map_err(|error| error.to_string())?;
+        let origin = node.inner.config.open_origin().map_err(|error| error.to_string())?.ok_or(home::NONE)?;
         let hurry = Hurry::new(urgency);
         let wan = WanFlight::new(&origin, &node.inner.books, place.label.clone(), hurry);
         let wan = wan.map_err(|error| error.to_string())?;

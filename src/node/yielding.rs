@@ -76,7 +76,11 @@ impl GivingWay {
 ///
 /// # Errors
 /// As [`Origin::open`].
-pub(super) fn probe(node: &Node, origin: &Origin) -> Result<Option<Probe>, OriginError> {
+pub(super) fn probe(node: &Node, origin: Option<&Origin>) -> Result<Option<Probe>, OriginError> {
+    let Some(origin) = origin else {
+        node.inner.giving_way.set_unable(Some("there is no origin, the way to which would tell".into()));
+        return Ok(None);
+    };
     let (books, giving_way) = (node.inner.books.clone(), node.inner.giving_way.clone());
     let sink = move |carried: Carried| {
         let wire = carried.wire;

@@ -91,7 +91,7 @@ pub async fn export(
     let invalid = |error: &dyn std::fmt::Display| OriginError::Invalid(error.to_string());
     let scratch = tempfile::tempdir().map_err(|error| OriginError::Failed(error.to_string()))?;
     let root = *blake3::hash(&trust).as_bytes();
-    let keeper = Keeper::open(scratch.path(), trust).await?;
+    let keeper = Keeper::open(scratch.path(), Some(trust)).await?;
     let catalog = keeper.refresh(Fetch::Origin(origin.clone())).await?;
     let mut items = Vec::new();
     for chosen in choose(&catalog, choices).map_err(|error| invalid(&error))? {

@@ -29,20 +29,21 @@ enum Age {
 #[derive(Debug)]
 pub struct Keeper {
     dir: PathBuf,
-    trust: Bytes,
+    trust: Option<Bytes>,
     current: Mutex<Option<Arc<Catalog>>>,
     loading: tokio::sync::Mutex<()>,
 }
 
 impl Keeper {
-    /// Opens what was kept in `dir`; `trust` is the origin's `root.json`.
+    /// Opens what was kept in `dir`; `trust` is the origin's `root.json`. Without, no catalog is believed.
     ///
     /// # Errors
     /// [`OriginError::Invalid`] if the trust file is no root of trust, or the folder not usable.
-    pub async fn open(dir: &Path, trust: Bytes) -> Result<Self, OriginError> {
+    pub async fn open(dir: &Path, trust: Option<Bytes>) -> Result<Self, OriginError> {
         let unusable = |error| OriginError::Invalid(format!("cannot use {}: {error}", dir.display()));
         fs::create_dir_all(dir).map_err(unusable)?;
-        if serde_json::from_slice::<Signed<Root>>(&trust).is_err() {
+        let is_root = |trust: &Bytes| serde_json::from_slice::<Signed<Root>>(trust).is_ok();
+        if !trust.as_ref().is_none_or(is_root) {
             let hint = "give the catalog/root.json that 'branchline origin init' made";
             return Err(OriginError::Invalid(format!("the --trust file is no root of trust: {hint}")));
         }
@@ -57,7 +58,7 @@ impl Keeper {
             fs::rename(keeper.dir.join("old"), keeper.kept()).ok();
         }
         let files = read_files(&keeper.kept());
-        if !files.is_empty() {
+        if !files.is_empty() && keeper.trust.is_some() {
             let fetch = Fetch::Files(Arc::new(files));
             // Past its time or not: what it says was true, and callers look at its expiry.
             match keeper.update(fetch, Age::Any).await {
@@ -68,6 +69,11 @@ impl Keeper {
             }
         }
         Ok(keeper)
+    }
+
+    fn trust(&self) -> Result<Bytes, OriginError> {
+        let none = || OriginError::Invalid("there is no root of trust here (--trust ROOT.json)".to_owned());
+        self.trust.clone().ok_or_else(none)
     }
 
     fn kept(&self) -> PathBuf {
@@ -98,11 +104,12 @@ impl Keeper {
             let fetch = fetch.clone();
             async move { load(&root, fetch, Arc::default(), None, ExpirationEnforcement::Unsafe).await }
         };
-        let newest = newest_root(&known).unwrap_or_else(|| self.trust.clone());
+        let trust = self.trust()?;
+        let newest = newest_root(&known).unwrap_or_else(|| trust.clone());
         match examine(newest).await {
             Ok(loaded) => Ok(loaded.catalog),
             // Signed before the keys were changed: it can be believed for what it was, not be taken over.
-            Err(_) => Ok(examine(self.trust.clone()).await?.catalog),
+            Err(_) => Ok(examine(trust).await?.catalog),
         }
     }
 
@@ -123,7 +130,7 @@ impl Keeper {
         fs::remove_dir_all(&next).ok();
         copy_files(&kept.join("protect"), &next.join("protect")).map_err(unusable)?;
         let trusted = newest_root(&known).or_else(|| newest_root(&read_files(&kept)));
-        let trusted = trusted.unwrap_or_else(|| self.trust.clone());
+        let trusted = trusted.unwrap_or(self.trust()?);
         let enforce = ExpirationEnforcement::from(age == Age::Good);
         let loaded =
             load(&trusted, fetch, Arc::new(known.clone()), Some(&next.join("protect")), enforce).await?;
@@ -203,7 +210,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let (origin, keys, trust) = origin(dir.path()).await;
         let kept = dir.path().join("kept");
-        let keeper = Keeper::open(&kept, trust.clone()).await.expect("a folder");
+        let keeper = Keeper::open(&kept, Some(trust.clone())).await.expect("a folder");
         let version = keeper.refresh(Fetch::Origin(origin.clone())).await.expect("good").version;
         // The same origin, with a catalog that expired yesterday.
         let root: Signed<Root> = serde_json::from_slice(&trust).expect("a root");
@@ -219,7 +226,7 @@ mod tests {
         assert!(error.contains("has expired") && error.contains("origin renew"), "{error}");
         assert_eq!(keeper.current().map(|catalog| catalog.version), Some(version));
         // Where nobody has a newer one it is taken for a while longer, and not for ever.
-        let joined = Keeper::open(&dir.path().join("joined"), trust).await.expect("a folder");
+        let joined = Keeper::open(&dir.path().join("joined"), Some(trust)).await.expect("a folder");
         let late = async |days| joined.refresh_late(Fetch::Origin(origin.clone()), Lapse::days(days)).await;
         let error = late(0).await.expect_err("too old").to_string();
         assert!(error.contains("longer ago than the grace") && joined.current().is_none(), "{error}");
@@ -233,10 +240,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let (origin, _keys, trust) = origin(dir.path()).await;
         let kept = dir.path().join("kept");
-        let keeper = Keeper::open(&kept, trust.clone()).await.expect("a folder");
+        let keeper = Keeper::open(&kept, Some(trust.clone())).await.expect("a folder");
         let version = keeper.refresh(Fetch::Origin(origin)).await.expect("good").version;
         fs::rename(kept.join("kept"), kept.join("old")).expect("own folder");
-        let keeper = Keeper::open(&kept, trust).await.expect("a folder");
+        let keeper = Keeper::open(&kept, Some(trust)).await.expect("a folder");
         assert_eq!(keeper.current().map(|catalog| catalog.version), Some(version));
         assert!(kept.join("kept/protect/timestamp.json").exists());
     }
@@ -246,12 +253,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let (origin, _keys, trust) = origin(dir.path()).await;
         let kept = dir.path().join("kept");
-        let keeper = Keeper::open(&kept, trust.clone()).await.expect("a folder");
+        let keeper = Keeper::open(&kept, Some(trust.clone())).await.expect("a folder");
         keeper.refresh(Fetch::Origin(origin.clone())).await.expect("good");
         let tomorrow = Timestamp::now() + SignedDuration::from_hours(24);
         let file = kept.join("kept/protect/latest_known_time.json");
         fs::write(&file, serde_json::to_vec(&tomorrow).expect("a time")).expect("own folder");
-        let keeper = Keeper::open(&kept, trust).await.expect("a folder");
+        let keeper = Keeper::open(&kept, Some(trust)).await.expect("a folder");
         assert!(keeper.current().is_some());
         keeper.refresh(Fetch::Origin(origin)).await.expect("healed");
         assert!(expiry() > tomorrow);

@@ -16,6 +16,7 @@ mod hub;
 mod keeping;
 mod media;
 mod metrics;
+mod no_origin;
 mod npm;
 mod oci;
 mod offline;

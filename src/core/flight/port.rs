@@ -137,6 +137,18 @@ pub enum FailureKind {
     Local,
 }
 
+impl Failure {
+    /// That no node of the site will fare better with.
+    pub fn permanent(why: impl ToString) -> Self {
+        Self { why: why.to_string(), kind: FailureKind::Permanent }
+    }
+
+    /// That another node may fare better with.
+    pub fn local(why: impl ToString) -> Self {
+        Self { why: why.to_string(), kind: FailureKind::Local }
+    }
+}
+
 /// How a run over the WAN ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WanEnd {

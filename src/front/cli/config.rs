@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use clap::Args;
 use serde::Deserialize;
 
@@ -18,7 +19,7 @@ use crate::core::orders::Selector;
 use crate::core::quota::{PackageQuota, Quotas};
 use crate::core::recipe::Prefer;
 use crate::net::{Multiaddr, SiteKey};
-use crate::node::{self, Role};
+use crate::node::{self, Home, Role};
 use crate::origin::Address;
 use crate::origin::push::{PushUrl, Token};
 use crate::origin::upstream::Upstream;
@@ -38,7 +39,8 @@ pub(super) struct Written {
     /// The file with the site's key, made by 'branchline site keygen'
     #[arg(long, env = "BRANCHLINE_SITE_KEY", value_name = "FILE")]
     site_key: Option<PathBuf>,
-    /// Where packages come from: http(s)://..., s3://BUCKET/PREFIX, or a folder
+    /// Where packages come from: http(s)://..., s3://BUCKET/PREFIX, or a folder; where there are upstreams,
+    /// it may be left out
     #[arg(long, env = "BRANCHLINE_ORIGIN", value_name = "URL")]
     origin: Option<Address>,
     /// The origin's catalog/root.json, given once
@@ -243,23 +245,27 @@ impl Written {
     /// # Errors
     /// What is missing or cannot be used, by its name.
     pub(super) fn resolve(self) -> anyhow::Result<Resolved> {
+        let (origin, trust) = (self.origin.is_some(), self.trust.is_some());
+        let somewhere = origin || trust || self.upstream.is_empty();
         let missing: Vec<&str> = [
             ("--site NAME", self.site.is_none()),
             ("--site-key FILE", self.site_key.is_none()),
-            ("--origin URL", self.origin.is_none()),
-            ("--trust ROOT.json", self.trust.is_none()),
+            ("--origin URL", !origin && somewhere),
+            ("--trust ROOT.json", !trust && somewhere),
         ]
         .into_iter()
         .filter_map(|(flag, missing)| missing.then_some(flag))
         .collect();
-        let (Some(site), Some(site_key), Some(origin), Some(trust)) =
-            (self.site, self.site_key, self.origin, self.trust)
-        else {
-            bail!("the agent needs {}, as flags, in the environment or in --config FILE", missing.join(", "));
+        let (Some(site), Some(site_key), []) = (self.site, self.site_key, &missing[..]) else {
+            let alone =
+                if origin || trust { "" } else { "; in the place of an origin, --upstream alone will do" };
+            let missing = missing.join(", ");
+            bail!("the agent needs {missing}, as flags, in the environment or in --config FILE{alone}");
         };
-        let root = std::fs::read(&trust).with_context(|| {
-            format!("cannot read the root of trust {}; it is the origin's catalog/root.json", trust.display())
-        })?;
+        let home = match (self.origin, self.trust) {
+            (Some(address), Some(trust)) => Some(Home { address, trust: root(&trust)? }),
+            _ => None,
+        };
         let nice = self.nice.map(i64::from);
         if let Some(nice) = nice.filter(|nice| *nice > NICEST) {
             bail!("nice = {nice} is more than the system knows; give a number from 0 to {NICEST}");
@@ -273,8 +279,7 @@ impl Written {
             node: node::Config {
                 site,
                 site_key: SiteKey::read(&site_key)?,
-                origin,
-                trust: root.into(),
+                home,
                 state_dir: self.state_dir.unwrap_or_else(default_state_dir),
                 listen: self.listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 7421))),
                 peers: self.peer,
@@ -302,6 +307,15 @@ impl Written {
             nice: nice.unwrap_or(0) as i32,
         })
     }
+}
+
+/// # Errors
+/// It cannot be read.
+fn root(trust: &Path) -> anyhow::Result<Bytes> {
+    let root = std::fs::read(trust).with_context(|| {
+        format!("cannot read the root of trust {}; it is the origin's catalog/root.json", trust.display())
+    })?;
+    Ok(root.into())
 }
 
 /// Each has a name of its own: it stands in the gateway's paths.

@@ -56,6 +56,7 @@ impl Status {
             Size(status.store.bytes),
             Size(status.store.quota),
         );
+        let catalog = status.origin.is_some().then_some(catalog);
         let row = |name: &str, value: String| vec![name.to_owned(), value];
         let mut rows = vec![
             row("node", status.node.clone()),
@@ -63,12 +64,14 @@ impl Status {
             row("role", role(&status)),
             row("listening", status.listening.join(", ")),
             row("origin", origin(&status)),
-            row("catalog", catalog),
             row("store", store),
             row("background", background(&status.yielding)),
             row("wan", status.wan.text.clone()),
             row("running", format!("{} s, version {}", status.uptime_s, status.version)),
         ];
+        if let Some(catalog) = catalog {
+            rows.insert(5, row("catalog", catalog));
+        }
         for kept in &status.keeping {
             let orders = kept.orders.join("; ");
             rows.push(row("keeping", format!("{}: {} ({orders})", kept.package, kept.state())));
@@ -89,7 +92,8 @@ impl Status {
 
 /// Where packages come from, and what still works while that is out of reach.
 fn origin(status: &report::Status) -> String {
-    let Some(outage) = &status.outage else { return status.origin.clone() };
+    let Some(address) = &status.origin else { return "none: it fetches from upstreams only".to_owned() };
+    let Some(outage) = &status.outage else { return address.clone() };
     let since: Option<Timestamp> = outage.since.parse().ok();
     let now = Timestamp::now();
     let since = since.map_or_else(String::new, |at| {
@@ -99,7 +103,7 @@ fn origin(status: &report::Status) -> String {
         format!(" since {at} ({lasts})")
     });
     let from = if outage.reached_by.is_some() { " from this node" } else { "" };
-    format!("{}: out of reach{from}{since}: {}", status.origin, outage.what_works())
+    format!("{address}: out of reach{from}{since}: {}", outage.what_works())
 }
 
 /// How what nobody waits for shares the WAN with others.

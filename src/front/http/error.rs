@@ -77,7 +77,7 @@ impl From<OrderError> for HttpError {
 impl From<ResolveError> for HttpError {
     fn from(error: ResolveError) -> Self {
         let status = match &error {
-            ResolveError::Unresolved(_) => StatusCode::NOT_FOUND,
+            ResolveError::Unresolved(_) | ResolveError::NoOrigin => StatusCode::NOT_FOUND,
             ResolveError::Retired { .. } => StatusCode::GONE,
             ResolveError::NoCatalog(_) | ResolveError::Expired { .. } | ResolveError::Unsure { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE

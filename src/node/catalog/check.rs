@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 
 use super::reach::UNKNOWN_AGE;
-use super::{CatalogService, FRESH};
+use super::{CatalogService, FRESH, home};
 use crate::core::id::NodeId;
 use crate::core::rank::rank;
 use crate::core::wire::message::{CatalogBundle, CatalogFile, CatalogRequest, Request, request, response};
@@ -39,6 +39,9 @@ impl CatalogService {
         max_age: Duration,
         called: Instant,
     ) -> Result<(), OriginError> {
+        if self.origin.is_none() {
+            return Ok(()); // There is none to be had.
+        }
         let mut last = self.checking.lock().await;
         if self.is_young(max_age) {
             return Ok(());
@@ -118,7 +121,8 @@ impl CatalogService {
             return Ok(());
         }
         shared(&last, called)?;
-        let result = self.keeper.refresh(Fetch::Origin(self.origin.clone())).await.map(drop);
+        let origin = home::of(self.origin.as_ref())?.clone();
+        let result = self.keeper.refresh(Fetch::Origin(origin)).await.map(drop);
         if result.is_ok() {
             self.reach.note_age(Duration::ZERO, None);
         }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::books::Books;
 use super::standing::Standing;
-use super::{Config, settle};
+use super::{Config, home, settle};
 use crate::core::id::{BlobId, NodeId, PackageName, Version};
 use crate::core::lapse::Lapse;
 use crate::core::ledger::WanReason;
@@ -60,6 +60,9 @@ pub enum ResolveError {
     /// There is no catalog to look into.
     #[error("there is no catalog yet: {0}")]
     NoCatalog(String),
+    /// Nor will there ever be one.
+    #[error("{}", home::NONE)]
+    NoOrigin,
     /// The catalog is past its time.
     #[error(
         "the catalog has expired on {}{}; run 'branchline origin renew' where its keys are. Versions that this site holds can still be fetched by their number",
@@ -112,7 +115,7 @@ impl Resolved {
 #[derive(Debug)]
 pub struct CatalogService {
     keeper: Keeper,
-    origin: Origin,
+    origin: Option<Origin>,
     net: Net,
     interval: Duration,
     /// What failed is tried again after this.
@@ -134,14 +137,14 @@ impl CatalogService {
     /// As [`Origin::open`].
     pub(super) fn new(
         keeper: Keeper,
-        origin: &Origin,
+        origin: Option<&Origin>,
         net: Net,
         books: Arc<Books>,
         config: &Config,
         standing: Arc<Standing>,
     ) -> Result<Self, OriginError> {
         let sink = move |carried| books.carried(LABEL, WanReason::Revalidate, carried);
-        let origin = origin.metered(Arc::new(sink))?;
+        let origin = origin.map(|origin| origin.metered(Arc::new(sink))).transpose()?;
         Ok(Self {
             keeper,
             origin,
@@ -162,6 +165,19 @@ impl CatalogService {
     /// The newest catalog that was verified.
     pub fn current(&self) -> Option<Arc<Catalog>> {
         self.keeper.current()
+    }
+
+    /// The same, or why there is none.
+    ///
+    /// # Errors
+    /// [`ResolveError::NoCatalog`] or [`ResolveError::NoOrigin`].
+    pub(super) fn needed(&self) -> Result<Arc<Catalog>, ResolveError> {
+        let nobody = || "the origin was not reached yet, and no member has one".to_owned();
+        let why = || self.last_error().unwrap_or_else(nobody);
+        match &self.origin {
+            None => Err(ResolveError::NoOrigin),
+            Some(_) => self.current().ok_or_else(|| ResolveError::NoCatalog(why())),
+        }
     }
 
     /// Who verifies catalogs, and keeps the newest.
@@ -288,10 +304,6 @@ impl CatalogService {
             (ResolveError::Unresolved(unresolved), Some(Failing { since, why, .. })) => {
                 ResolveError::Unsure { unresolved, since, why }
             }
-            (ResolveError::NoCatalog(_), failing) => {
-                let nobody = || "the origin was not reached yet, and no member has one".to_owned();
-                ResolveError::NoCatalog(failing.map_or_else(nobody, |failing| failing.why))
-            }
             (error, _) => error,
         }
     }
@@ -299,7 +311,7 @@ impl CatalogService {
     /// What a name means by the catalog that is here, however old that is: for orders, which are
     /// looked at again and again.
     pub(super) fn means(&self, selector: &Selector) -> Result<Resolved, ResolveError> {
-        let catalog = self.current().ok_or_else(|| ResolveError::NoCatalog("none was fetched yet".into()))?;
+        let catalog = self.needed()?;
         let wanted = selector.wanted.as_ref().map(Version::as_str);
         let (name, version, published) = catalog.resolve(selector.name.as_str(), wanted)?;
         Ok(Resolved { name, version, published })
@@ -314,7 +326,7 @@ impl CatalogService {
     }
 
     fn look_up(&self, name: &str, wanted: Option<&str>) -> Result<Resolved, ResolveError> {
-        let catalog = self.current().ok_or_else(|| ResolveError::NoCatalog(String::new()))?;
+        let catalog = self.needed()?;
         let (name, version, published) = catalog.resolve(name, wanted)?;
         // A version never changes, so what it is stays true; where a channel points does not.
         if catalog.is_expired() && wanted != Some(version.as_str()) {

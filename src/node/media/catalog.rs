@@ -68,15 +68,12 @@ impl Node {
     }
 
     fn another_origin(&self, contents: &Contents, why: &str) -> ImportError {
-        let config = &self.inner.config;
+        let named =
+            |(address, root): (String, [u8; 32])| format!("{address} (root of trust {})", short(&root));
         ImportError::Foreign {
             why: why.to_owned(),
-            theirs: format!("{} (root of trust {})", contents.origin, short(&contents.root)),
-            ours: format!(
-                "{} (root of trust {})",
-                config.origin,
-                short(blake3::hash(&config.trust).as_bytes())
-            ),
+            theirs: named((contents.origin.clone(), contents.root)),
+            ours: self.inner.config.provenance().map_or_else(|| "none".to_owned(), named),
         }
     }
 }

@@ -99,16 +99,14 @@ impl Node {
     /// # Errors
     /// [`ExportError`].
     pub async fn export(&self, choices: &[Choice]) -> Result<Exported, ExportError> {
-        let none = || ResolveError::NoCatalog("none was fetched yet".into());
-        let catalog = self.catalog().current().ok_or_else(none)?;
+        let from = self.inner.config.provenance().ok_or(ResolveError::NoOrigin)?;
+        let catalog = self.catalog().needed()?;
         let chosen = choose(&catalog, choices).map_err(ResolveError::from)?;
         let (node, blobs) = (self.clone(), chosen.clone());
         let found =
             blocking(move || blobs.iter().map(|chosen| node.item(chosen)).collect::<Result<Vec<_>, _>>());
         let items = found.await.ok_or(ExportError::Stopping)??;
         let files = catalog.files().iter().map(|(name, content)| (name.clone(), content.clone()));
-        let config = &self.inner.config;
-        let from = (config.origin.to_string(), *blake3::hash(&config.trust).as_bytes());
         let layout = Layout::new(from, files, items, Form::Plain)?;
         let (node, manifests) = (self.clone(), layout.manifests.clone());
         let payloads = stream::iter(layout.runs.clone()).map(move |run| {

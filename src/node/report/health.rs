@@ -125,7 +125,7 @@ impl Node {
         Facts {
             now: Timestamp::now(),
             ready: self.is_ready(),
-            origin: self.inner.config.origin.to_string(),
+            origin: self.inner.config.origin().unwrap_or_default(),
             catalog_expires: self.catalog().current().map(|catalog| catalog.expires),
             catalog_failing: self.catalog().failing().map(|it| (it.since, it.why)),
             outage: self.outage().await,

@@ -71,8 +71,8 @@ pub struct Status {
     pub effective_weight: u32,
     /// What lowers it, in words.
     pub weight_reasons: Vec<String>,
-    /// Where packages come from.
-    pub origin: String,
+    /// Where packages come from; none: there are upstreams only.
+    pub origin: Option<String>,
     /// The way there is broken; none if it is not known to be.
     #[serde(default)]
     pub outage: Option<Outage>,
@@ -208,7 +208,7 @@ impl Node {
             weight: self.inner.standing.weight(),
             effective_weight: self.inner.standing.effective_weight(),
             weight_reasons: self.inner.standing.reasons(),
-            origin: self.inner.config.origin.to_string(),
+            origin: self.inner.config.origin(),
             outage: self.outage().await,
             catalog: self.catalog_status(),
             store: self.store_status(),

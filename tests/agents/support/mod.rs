@@ -182,7 +182,12 @@ impl Stage {
 
     /// Starts an agent and waits until it is ready.
     pub fn agent(&self, name: &str, more: &[&str]) -> Agent {
-        let agent = self.launch(name, free_port(), free_port(), more);
+        self.agent_without(&[], name, more)
+    }
+
+    /// The same, without flags that others are given.
+    pub fn agent_without(&self, without: &[&str], name: &str, more: &[&str]) -> Agent {
+        let agent = self.launch_without(without, name, (free_port(), free_port()), more);
         let gateway = agent.gateway;
         wait_for(&format!("agent {name}"), || {
             request(gateway, "/healthz", "").is_some_and(|answer| answer.status == 200)
@@ -191,6 +196,16 @@ impl Stage {
     }
 
     pub fn launch(&self, name: &str, listen: SocketAddr, gateway: SocketAddr, more: &[&str]) -> Agent {
+        self.launch_without(&[], name, (listen, gateway), more)
+    }
+
+    fn launch_without(
+        &self,
+        without: &[&str],
+        name: &str,
+        (listen, gateway): (SocketAddr, SocketAddr),
+        more: &[&str],
+    ) -> Agent {
         let log = self.dir.path().join(format!("{name}.log"));
         let origin = format!("http://{}", self.origin);
         let (listen_text, gateway_text) = (listen.to_string(), gateway.to_string());
@@ -209,7 +224,7 @@ impl Stage {
             ("--disk-reserve", &reserve),
             ("--catalog-interval", &often),
         ] {
-            if !more.contains(&flag) {
+            if !more.contains(&flag) && !without.contains(&flag) {
                 arguments.extend([flag, value]);
             }
         }
