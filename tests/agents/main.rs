@@ -14,6 +14,7 @@ mod dashboard;
 mod housekeeping;
 mod hub;
 mod keeping;
+mod login;
 mod media;
 mod metrics;
 mod no_origin;

@@ -355,6 +355,56 @@ fn a_registry_that_wants_a_password() {
     assert!(!agents[0].log().contains("secret"));
 }
 
+#[test]
+fn tools_log_in_at_the_gateway_where_a_registry_wants_it() {
+    let name = "tools_log_in_at_the_gateway_where_a_registry_wants_it";
+    if is_missing(name, &["skopeo", "docker-registry", "htpasswd"]) {
+        return;
+    }
+    let stage = Stage::new("1gbit");
+    let dir = stage.dir.path();
+    let users = Command::new("htpasswd").args(["-Bbn", "ann", "secret"]).output().expect("htpasswd runs");
+    std::fs::write(dir.join("users"), users.stdout).expect("room");
+    let auth = json!({"htpasswd": {"realm": "here", "path": dir.join("users")}});
+    for name in ["corp", "open"] {
+        std::fs::create_dir_all(dir.join(name)).expect("room");
+    }
+    let (corp, open) =
+        (Registry::start(&dir.join("corp"), auth), Registry::start(&dir.join("open"), Value::Null));
+    let layers = [noise("private", 3_000_000)];
+    let manifest = image(&dir.join("layout"), &layers);
+    push(&dir.join("layout"), &format!("{}/app:v1", corp.address), &["--dest-creds", "ann:secret"]);
+    push(&dir.join("layout"), &format!("{}/other:v1", open.address), &[]);
+    let with = format!("corp oci http://{} logins=yes", corp.address);
+    let agents =
+        site(&stage, 2, &["--upstream", &with, "--upstream", &format!("open oci http://{}", open.address)]);
+    let pull = |agent: usize, image: &str, login: Option<&str>| {
+        let into = dir.join(format!("pulled-{agent}-{}", image.replace('/', "-")));
+        std::fs::create_dir_all(&into).expect("a folder");
+        let (from, to) =
+            (format!("docker://{}/{image}", agents[agent].gateway), format!("dir:{}", into.display()));
+        let login: Vec<&str> = login.iter().flat_map(|login| ["--src-creds", login]).collect();
+        let copy = ["copy", "--preserve-digests", "--src-tls-verify=false"];
+        skopeo(&[&copy[..], &login, &[&from, &to]].concat()).map(|_| into)
+    };
+    for agent in [0, 1] {
+        assert_pulled(&pull(agent, "corp/app:v1", Some("ann:secret")).expect("a pull"), &manifest, &layers);
+    }
+    wait_for("the books", || wan(&agents) >= 3_000_000);
+    assert!(wan(&agents) < 3_100_000, "{}", wan(&agents));
+    // What is held is no way around the login.
+    for login in [None, Some("ann:guess"), Some("bob:secret")] {
+        pull(0, "corp/app:v1", login).expect_err("no pull");
+    }
+    // Who asks for what anybody may have needs none.
+    for login in [None, Some("ann:secret")] {
+        assert_pulled(&pull(0, "open/other:v1", login).expect("a pull"), &manifest, &layers);
+    }
+    let answer = request(agents[0].gateway, "/v2/", "Authorization: Bearer old\r\n").expect("an answer");
+    assert!(answer.status == 401 && answer.head.contains("/v2/token\""), "{}", answer.head);
+    assert!(agents.iter().all(|agent| !agent.log().contains("secret")));
+}
+
 /// What a registry with tokens has seen.
 #[derive(Default)]
 struct Seen {

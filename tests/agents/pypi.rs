@@ -44,7 +44,11 @@ impl Drop for Index {
 
 impl Index {
     fn start(stage: &Stage, name: &str, more: &[&str]) -> Self {
-        let (address, log) = (free_port(), stage.dir.path().join(format!("{name}.log")));
+        Self::start_at(stage, free_port(), name, more)
+    }
+
+    fn start_at(stage: &Stage, address: SocketAddr, name: &str, more: &[&str]) -> Self {
+        let log = stage.dir.path().join(format!("{name}.log"));
         let process = Command::new("python3")
             .args([SCRIPT, "serve", &stage.path("wheels"), &address.port().to_string()])
             .args(more)
@@ -159,6 +163,49 @@ fn pip_and_uv_install_what_crossed_once_and_outlives_its_index() {
     let python = venv(&stage, "late");
     run(client(&stage, &python).args(install).arg(index_url(&late)).arg("branch-app"));
     assert_installed(&stage, &python);
+}
+
+#[test]
+fn an_index_that_wants_a_login_is_for_clients_that_have_one() {
+    let name = "an_index_that_wants_a_login_is_for_clients_that_have_one";
+    if is_missing(name, &[PYTHON]) {
+        return;
+    }
+    let stage = Stage::new("1gbit");
+    wheels(&stage);
+    let index = Index::start(&stage, "index", &["login=ann:secret"]);
+    let agents = agents(&stage, &format!("main pypi http://{}/", index.address), 2);
+    let python = venv(&stage, "venv");
+    let pip = |agent: &Agent, login: &str| {
+        let url = index_url(agent).replace("http://", &format!("http://{login}"));
+        let mut command = client(&stage, &python);
+        command.args(["-m", "pip", "install", "--no-cache-dir", "--force-reinstall", "--no-input", "-q"]);
+        command.args(["--index-url", &url, "branch-app"]).output().expect("pip runs")
+    };
+    for agent in &agents {
+        let output = pip(agent, "ann:secret@");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_installed(&stage, &python);
+    }
+    assert_eq!(index.count(".whl 200", 200), 2, "each crossed once");
+    for login in ["", "ann:guess@", "bob:secret@"] {
+        assert!(!pip(&agents[0], login).status.success(), "{login}");
+    }
+    // A login that is good no more is noticed, though what it is for never changes.
+    let ann = "Authorization: Basic YW5uOnNlY3JldA==\r\n";
+    let get = |path: &str, more: &str| {
+        request(agents[1].gateway, path, &format!("{ann}{more}")).expect("an answer")
+    };
+    let page = get("/pypi/main/simple/branch-leaf/", "").text();
+    let link = page.split('"').find(|it| it.contains("branch_leaf-1.1")).expect("a link");
+    let wheel = &link[link.find("/pypi/").expect("of the gateway")..];
+    let wheel = wheel.split('#').next().expect("a path");
+    assert_eq!(get(wheel, "").status, 200);
+    let port = index.address;
+    drop(index);
+    let _index = Index::start_at(&stage, port, "other", &["login=ann:changed"]);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(get(wheel, "Cache-Control: no-cache\r\n").status, 401);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::support::{Agent, Stage, assert_balanced, noise, request, wait_for};
 
 /// A site whose upstream `files` is this server.
-fn site(stage: &Stage, count: usize, upstream: SocketAddr) -> Vec<Agent> {
+pub fn site(stage: &Stage, count: usize, upstream: SocketAddr) -> Vec<Agent> {
     let spec = format!("files http http://{upstream}/");
     let mut agents: Vec<Agent> = Vec::new();
     for n in 0..count {
@@ -21,7 +21,7 @@ fn site(stage: &Stage, count: usize, upstream: SocketAddr) -> Vec<Agent> {
     agents
 }
 
-fn wan(agents: &[Agent]) -> u64 {
+pub fn wan(agents: &[Agent]) -> u64 {
     let totals = |agent: &Agent| agent.api("savings")["totals"].clone();
     agents
         .iter()
@@ -78,7 +78,7 @@ fn a_file_crosses_once_for_all_and_outlives_its_server() {
 }
 
 /// A server that answers what it is told to, and counts its requests.
-fn hostile(
+pub fn hostile(
     answer: impl Fn(&str, usize, &mut TcpStream) + Send + Sync + 'static,
 ) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -102,7 +102,7 @@ fn hostile(
     (address, count)
 }
 
-fn head(stream: &mut TcpStream, status: &str, length: usize, more: &str) {
+pub fn head(stream: &mut TcpStream, status: &str, length: usize, more: &str) {
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{more}\r\n");
     stream.write_all(head.as_bytes()).ok();
 }

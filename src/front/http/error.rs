@@ -1,7 +1,7 @@
 //! One table from error to HTTP status. The body is one line of text: what happened, and what to
 //! do.
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::core::orders::OrderError;
@@ -11,6 +11,10 @@ use crate::node::media::{ExportError, ImportError};
 use crate::node::reader::ReadError;
 use crate::node::upstream::ObjectError;
 use crate::origin::upstream::UpstreamError;
+
+/// Tools send what they have for this host once they are asked; it is passed on to the upstream.
+pub(super) const LOGIN: HeaderValue =
+    HeaderValue::from_static("Basic realm=\"the upstream, through branchline\"");
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
@@ -172,6 +176,9 @@ impl IntoResponse for HttpError {
         let headers =
             [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
         let mut response = (self.status, headers, format!("{}\n", self.text)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, LOGIN);
+        }
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }

@@ -22,6 +22,8 @@ pub(super) const HOME_ANSWERS: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_secs(12);
 /// The longest answer: the record of the largest object, and little content.
 const LONGEST: u64 = 32 << 20;
+/// So many are asked whether they have the client's login, too.
+const LOGINS_ASKED: usize = 8;
 /// Content up to this comes along with the news, in bytes.
 pub(super) const INLINE: usize = 256 << 10;
 
@@ -92,7 +94,9 @@ impl Bringing<'_> {
         let mut lost = BTreeSet::new();
         loop {
             let best = self.best(&lost);
-            if best == self.node.me() {
+            // Most have no client with the same login.
+            let enough = self.wanted.login.is_some() && lost.len() >= LOGINS_ASKED;
+            if best == self.node.me() || enough {
                 return self.pull().await;
             }
             match self.follow(best).await {
@@ -143,7 +147,9 @@ impl Bringing<'_> {
             let known = self.live.progress.borrow().record.clone();
             let asked = self.ask(home, known.as_deref()).await;
             // Who says nothing, or has no such upstream, is not asked for each of its objects anew.
-            self.node.inner.upstreams.silent.note(&self.at(home), asked.is_ok(), Instant::now());
+            if self.wanted.login.is_none() {
+                self.node.inner.upstreams.silent.note(&self.at(home), asked.is_ok(), Instant::now());
+            }
             let (news, content) = asked.map_err(Lost::Home)?;
             if let Some(record) = news.record {
                 self.take_over(home, known, record, (news.from, news.came), content).await?;

@@ -47,7 +47,8 @@ impl From<String> for Lost {
 impl Pull<'_> {
     /// What a hub is to know, if the object may come from it by recipe.
     pub(super) fn asks_hub(&self, came: u64) -> Option<String> {
-        let is_hub = self.client.upstream().is_hub && came == 0 && !self.as_shipped;
+        let is_hub = self.client.upstream().is_hub && self.wanted.login.is_none();
+        let is_hub = is_hub && came == 0 && !self.as_shipped;
         if !is_hub || !alike::may_be_opened(&self.wanted.path) {
             return None;
         }

@@ -9,6 +9,7 @@
 
 mod bring;
 mod by_recipe;
+mod login;
 mod object;
 mod outage;
 mod pull;
@@ -34,7 +35,7 @@ use crate::core::id::{BlobId, NodeId};
 use crate::core::ledger::{Front, WanReason};
 use crate::core::upstream::record::Record;
 use crate::core::upstream::{Digest, ObjectKey};
-use crate::origin::upstream::{Client, Fetch, Upstream, UpstreamError};
+use crate::origin::upstream::{Client, Credentials, Fetch, Upstream, UpstreamError};
 pub use object::Object;
 use outage::Outages;
 use shelf::Shelf;
@@ -152,6 +153,7 @@ pub(super) struct Upstreams {
     clients: BTreeMap<String, Client>,
     shelf: Arc<Shelf>,
     outages: Outages<String>,
+    logins: login::Logins,
     /// Members that said nothing of an upstream when they were asked as its homes.
     silent: Outages<(NodeId, String)>,
     live: Mutex<HashMap<ObjectKey, Arc<Live>>>,
@@ -177,6 +179,7 @@ impl Upstreams {
             clients,
             shelf,
             outages: Outages::default(),
+            logins: login::Logins::default(),
             silent: Outages::default(),
             live: Mutex::default(),
         })
@@ -184,6 +187,12 @@ impl Upstreams {
 
     fn live(&self) -> MutexGuard<'_, HashMap<ObjectKey, Arc<Live>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is held, or on its way.
+    fn knows(&self, wanted: &Wanted) -> bool {
+        let key = wanted.key();
+        self.live().contains_key(&key) || self.shelf.get(&key).is_some()
     }
 
     /// How the ledger calls a blob, if it is a piece of an object.
@@ -204,11 +213,24 @@ impl Node {
     }
 
     /// What is said of an object that never changes, without bringing it: by what this node holds, else by
-    /// its upstream, else by the site.
+    /// its upstream, else by the site. As [`Node::object_for`] a client with a login.
     ///
     /// # Errors
     /// [`ObjectError`].
-    pub async fn about_object(&self, wanted: Wanted, front: Front) -> Result<Record, ObjectError> {
+    pub async fn about_object(
+        &self,
+        wanted: Wanted,
+        front: Front,
+        login: Option<Credentials>,
+    ) -> Result<Record, ObjectError> {
+        let own = login.and_then(|login| self.with_login(&wanted, login));
+        match (self.said_of(wanted, front).await, own) {
+            (Err(error), Some(own)) if login::is_for_some(&error) => self.said_of(own, front).await,
+            (said, _) => said,
+        }
+    }
+
+    async fn said_of(&self, wanted: Wanted, front: Front) -> Result<Record, ObjectError> {
         let wanted = self.within_realm(wanted);
         let held = self.inner.upstreams.shelf.get(&wanted.key());
         if let Some(record) = held.filter(|record| record.complete && wanted.digest.is_some()) {
@@ -217,8 +239,8 @@ impl Node {
         let Some(client) = self.inner.upstreams.clients.get(&wanted.upstream) else {
             return Err(ObjectError::Failed(format!("there is no upstream {:?}", wanted.upstream)));
         };
-        let (path, accept) = (wanted.path.clone(), wanted.accept.clone());
-        match client.get(&Fetch { path, accept, head: true, ..Fetch::default() }).await {
+        let (path, accept, login) = (wanted.path.clone(), wanted.accept.clone(), wanted.login.clone());
+        match client.get(&Fetch { path, accept, login, head: true, ..Fetch::default() }).await {
             Ok(said) => Ok(Record { headers: said.headers, size: said.size, ..Record::default() }),
             Err(error @ UpstreamError::Status { status: 401 | 404, .. }) => Err(error.into()),
             // The site may hold it; and some stores answer no such question.
@@ -260,11 +282,14 @@ impl Node {
         Object::new(self.clone(), wanted, front, live)
     }
 
-    /// As this node may have it.
+    /// As this node may have it: with the credentials that are configured, or else a client's.
     fn within_realm(&self, wanted: Wanted) -> Wanted {
         let upstream = self.upstream(&wanted.upstream);
         let credentials = upstream.as_ref().and_then(|upstream| upstream.credentials.as_ref());
-        Wanted { realm: credentials.map(|credentials| credentials.realm()), ..wanted }
+        match credentials {
+            Some(credentials) => Wanted { realm: Some(credentials.realm()), login: None, ..wanted },
+            None => wanted,
+        }
     }
 
     /// The object on its way, which is set out for if it is not yet; `home`: a member takes this node for
@@ -296,6 +321,12 @@ fn is_refusal(live: &Live) -> bool {
     refused && live.began.elapsed() < NEGATIVE
 }
 
+/// Whether an upstream has refused it that is asked for it now: what has a digest may be at others, too.
+fn is_of(error: &ObjectError, wanted: &Wanted) -> bool {
+    let at = (&wanted.upstream, &wanted.path);
+    !matches!(error, ObjectError::Upstream(UpstreamError::Status { upstream, path, .. }) if (upstream, path) != at)
+}
+
 /// Whether what was brought, or is being brought, is what is wanted now.
 fn is_current(live: &Live, wanted: &Wanted) -> bool {
     let progress = live.progress.borrow();
@@ -307,7 +338,7 @@ fn is_current(live: &Live, wanted: &Wanted) -> bool {
             let asked = progress.came != Came::Held && live.began.elapsed() < wanted::AT_ONCE;
             asked || progress.record.as_ref().is_some_and(fresh)
         }
-        Some(Err(_)) if is_refusal(live) => true,
+        Some(Err(error)) if is_refusal(live) => is_of(error, wanted),
         Some(Err(_)) => live.began.elapsed() < Duration::from_secs(1),
     }
 }

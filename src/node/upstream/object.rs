@@ -64,6 +64,11 @@ impl Object {
         }
     }
 
+    /// What was set out for.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
     /// What is known of it, as soon as something is.
     ///
     /// # Errors

@@ -167,6 +167,8 @@ impl<'a> Pull<'a> {
             no_older_s: self.wanted.no_older_s.filter(|_| self.wanted.digest.is_none()),
             resume: resume.map(|validator| (came, validator)),
             head: false,
+            whether: false,
+            login: self.wanted.login.clone(),
             text: self.wanted.digest.is_none() && self.wanted.expected_s.is_some(),
             by_recipe: self.asks_hub(came),
         };
@@ -205,11 +207,23 @@ impl<'a> Pull<'a> {
     }
 
     /// A registry tells by a question without an answer's body what a tag names now; that is no pull in its
-    /// own books. `None` if that is something else than what is held.
+    /// own books. `None` if that is something else than what is held, or cannot be told so.
     async fn still(&self, held: &Record, fetch: &Fetch) -> Result<Option<Answer>, ObjectError> {
         let told = "docker-content-digest";
-        let Some(digest) = held.header(told).filter(|_| self.is_registry()) else { return Ok(None) };
         let head = Fetch { head: true, known_etag: None, known_since: None, ..fetch.clone() };
+        if self.wanted.digest.is_some() {
+            // It never changes; whether the login is still good for it may.
+            return match self.client.get(&Fetch { whether: true, ..head }).await {
+                Ok(mut said) => {
+                    said.headers.clear();
+                    Ok(Some(said))
+                }
+                // Some answer no such question.
+                Err(UpstreamError::Status { status: 405 | 501, .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
+        }
+        let Some(digest) = held.header(told).filter(|_| self.is_registry()) else { return Ok(None) };
         let said = self.client.get(&head).await?;
         let same = said.headers.iter().any(|(name, value)| name == told && value == digest);
         Ok(same.then_some(said))

@@ -28,11 +28,13 @@ impl Node {
             return Some(encode(&self.held_object(&key), &[]));
         }
         let wanted: Wanted = serde_json::from_slice(asked.json.get(..asked.json.len().min(LONGEST))?).ok()?;
-        // A key of another realm: the asker has other credentials, or this node has none.
         let wanted = self.within_realm(wanted);
-        if wanted.key() != key || self.upstream(&wanted.upstream).is_none() {
-            return None;
-        }
+        self.upstream(&wanted.upstream)?;
+        // A key of another realm: the asker has other credentials or a client's login, or this node has none.
+        let wanted = match wanted.key() == key {
+            true => wanted,
+            false => self.inner.upstreams.logins.of_key(&wanted, &key)?,
+        };
         let live = self.bring(&wanted, true);
         live.note_asked();
         let progress = wait_for_news(&live, asked).await;

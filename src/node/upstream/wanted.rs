@@ -6,9 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::upstream::record::Record;
 use crate::core::upstream::{Digest, ObjectKey};
+use crate::origin::upstream::Credentials;
 
 /// Who asks within this time after another is answered alike.
 pub(super) const AT_ONCE: Duration = Duration::from_secs(1);
+/// A login that was good for something is taken to be good for it for so long.
+const LOGIN_GOOD: Duration = Duration::from_secs(600);
 
 /// An object, and what is known of it beforehand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,13 +27,16 @@ pub struct Wanted {
     /// If it may change: how long it is taken to be fresh, in seconds, where it does not say itself.
     pub expected_s: Option<u64>,
     /// The client wants what its upstream was asked for no longer ago than this, in seconds, whatever is said
-    /// of its freshness. Nobody's digest changes.
+    /// of its freshness. What has a digest never changes; whether a login is good for it may.
     #[serde(default)]
     pub no_older_s: Option<u64>,
     /// Of the credentials with which it is pulled. Nodes with others, or none, do not share it; it goes over
     /// no wire.
     #[serde(skip)]
     pub(super) realm: Option<[u8; 32]>,
+    /// The client's own, with which its upstream is asked; as little.
+    #[serde(skip)]
+    pub(super) login: Option<Credentials>,
 }
 
 impl Wanted {
@@ -47,7 +53,16 @@ impl Wanted {
     /// Something that never changes, known by its digest if there is one.
     pub fn immutable(upstream: &str, path: &str, digest: Option<Digest>) -> Self {
         let (upstream, path) = (upstream.to_owned(), path.to_owned());
-        Self { upstream, path, accept: None, digest, expected_s: None, no_older_s: None, realm: None }
+        Self {
+            upstream,
+            path,
+            accept: None,
+            digest,
+            expected_s: None,
+            no_older_s: None,
+            realm: None,
+            login: None,
+        }
     }
 
     /// Something that may change; fresh for so many seconds, where it does not say itself.
@@ -60,15 +75,22 @@ impl Wanted {
         Self { accept: Some(accept.to_owned()), ..self }
     }
 
+    /// What this login may have of its upstream.
+    pub(super) fn with_login(self, login: Credentials) -> Self {
+        // The same login may be good at one upstream and not at another.
+        let realm = [&login.realm()[..], self.upstream.as_bytes()].concat();
+        Self { realm: Some(*blake3::hash(&realm).as_bytes()), login: Some(login), ..self }
+    }
+
     /// Whether what is held may be used without asking the upstream.
     pub(super) fn is_fresh(&self, record: &Record) -> bool {
-        if self.digest.is_some() {
-            return true;
-        }
-        let expected = self.expected_s.map(Duration::from_secs);
         let checked = Duration::from_millis(now_ms().abs_diff(record.checked_ms));
         // Many who want it new at the same moment are content with one question.
         let limit = self.no_older_s.map(|limit| Duration::from_secs(limit).max(AT_ONCE));
+        if self.digest.is_some() {
+            return self.login.is_none() || checked < limit.unwrap_or(LOGIN_GOOD).min(LOGIN_GOOD);
+        }
+        let expected = self.expected_s.map(Duration::from_secs);
         limit.is_none_or(|limit| checked < limit) && record.is_fresh(now_ms(), unchanged(record), expected)
     }
 }

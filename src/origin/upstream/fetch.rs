@@ -55,8 +55,12 @@ pub struct Fetch {
     pub no_older_s: Option<u64>,
     /// From this byte on, if it still is what the validator says.
     pub resume: Option<(u64, String)>,
+    /// With these, where the upstream has none of its own.
+    pub login: Option<Credentials>,
     /// Only what is said of it, and nothing of its content.
     pub head: bool,
+    /// Only whether it may be had: that is known from whoever says where else it is.
+    pub whether: bool,
     /// A text, which may come compressed and is unpacked on the way.
     pub text: bool,
     /// It may come by recipe: what a hub is to know for that, as its header has it.
@@ -110,7 +114,7 @@ impl Client {
             let response = self.send_as_user(base, &url, fetch).await?;
             let status = response.status();
             let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
-            if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
+            if !status.is_redirection() || status == StatusCode::NOT_MODIFIED || fetch.whether {
                 return self.answer(fetch, response);
             }
             let Some(to) = to.and_then(|to| url.join(to).ok()) else {
@@ -218,7 +222,8 @@ impl Client {
         let (upstream, path) = (self.upstream.name.clone(), fetch.path.clone());
         let by_recipe = fetch.by_recipe.is_some() && status == StatusCode::IM_USED;
         let usual = matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED);
-        if !usual && !by_recipe {
+        let elsewhere = fetch.whether && status.is_redirection();
+        if !usual && !by_recipe && !elsewhere {
             return Err(UpstreamError::Status { upstream, path, status: status.as_u16() });
         }
         let text = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());

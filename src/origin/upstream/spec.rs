@@ -56,6 +56,8 @@ pub struct Upstream {
     pub credentials: Option<Credentials>,
     /// Its first address is the gateway of a hub, which has objects by recipe.
     pub is_hub: bool,
+    /// Container tools are asked to log in at the gateway, for what the registry does not give to anybody.
+    pub logins: bool,
     /// It may redirect to addresses of private networks.
     pub private_redirects: bool,
     /// What changes there is taken to be fresh for so long, if it does not say itself.
@@ -95,6 +97,7 @@ impl FromStr for Upstream {
             bases: Vec::new(),
             credentials: None,
             is_hub: false,
+            logins: false,
             private_redirects: false,
             max_age: None,
             called: None,
@@ -126,6 +129,7 @@ impl FromStr for Upstream {
                 Some(("as", name)) => upstream.called = Some(name.to_owned()),
                 Some(("default", "yes")) => upstream.is_default = true,
                 Some(("hub", "yes")) => upstream.is_hub = true,
+                Some(("logins", "yes")) if kind == Kind::Oci => upstream.logins = true,
                 Some(("private-redirects", "yes")) => upstream.private_redirects = true,
                 _ => upstream.bases.push(base(word)?),
             }

@@ -1,7 +1,7 @@
 //! Tokens of container registries: whoever asks without one is told where to get it, for which service
 //! and for what.
 //!
-//! The credentials of an admin go to the registry's own host, or from an encrypted registry to an
+//! Credentials, an admin's or a client's own, go to the registry's own host, or from an encrypted registry to an
 //! encrypted place that it names; the token that they bring goes to the registry alone.
 
 use std::collections::HashMap;
@@ -68,7 +68,7 @@ impl Client {
         url: &Url,
         fetch: &Fetch,
     ) -> Result<Answered, UpstreamError> {
-        let own = self.upstream().credentials.as_ref();
+        let own = self.upstream().credentials.as_ref().or(fetch.login.as_ref());
         if !same_origin(base, url) {
             return self.send(url, None, fetch).await;
         }
@@ -76,14 +76,16 @@ impl Client {
             return self.send(url, own, fetch).await;
         }
         let repository = repository(&fetch.path);
-        let what = format!("{} {repository}", base.origin().ascii_serialization());
+        // What a token is good for depends on who has asked for it.
+        let user = fetch.login.as_ref().map_or_else(String::new, |login| format!(" {}", hex(&login.realm())));
+        let what = format!("{} {repository}{user}", base.origin().ascii_serialization());
         let token = self.tokens.held(&what).await;
         let response = self.send(url, token.as_ref().or(own), fetch).await?;
         let Some(mut challenge) = wanted(response.status(), response.headers()) else { return Ok(response) };
         if !repository.is_empty() {
             challenge.scope.get_or_insert_with(|| format!("repository:{repository}:pull"));
         }
-        let asking = self.token(base, &what, challenge, token.as_ref());
+        let asking = self.token(base, &what, own, challenge, token.as_ref());
         let asked = tokio::time::timeout(THINKS, asking).await;
         let token = asked.map_err(|_| self.unreachable("it gives no token"))??;
         self.send(url, Some(&token), fetch).await
@@ -95,6 +97,7 @@ impl Client {
         &self,
         base: &Url,
         what: &str,
+        own: Option<&Credentials>,
         challenge: Challenge,
         refused: Option<&Credentials>,
     ) -> Result<Credentials, UpstreamError> {
@@ -102,7 +105,7 @@ impl Client {
         if let Some(token) = held(&tokens, what).filter(|token| Some(token) != refused) {
             return Ok(token);
         }
-        let (token, good_for) = self.ask_for_token(base, challenge).await?;
+        let (token, good_for) = self.ask_for_token(base, own, challenge).await?;
         if tokens.len() >= MOST {
             tokens.clear();
         }
@@ -113,6 +116,7 @@ impl Client {
     async fn ask_for_token(
         &self,
         base: &Url,
+        own: Option<&Credentials>,
         challenge: Challenge,
     ) -> Result<(Credentials, Duration), UpstreamError> {
         let named = Url::parse(&challenge.realm).ok();
@@ -129,7 +133,7 @@ impl Client {
         let service = challenge.service.iter().map(|service| ("service", service.as_str()));
         realm.query_pairs_mut().extend_pairs(service.chain(scopes));
         let trusted = own_host || (base.scheme() == "https" && realm.scheme() == "https");
-        let credentials = self.upstream().credentials.as_ref().filter(|_| trusted);
+        let credentials = own.filter(|_| trusted);
         let response = self.send(&realm, credentials, &Fetch::default()).await?;
         let (upstream, path) = (self.upstream().name.clone(), realm.path().to_owned());
         if response.status() != StatusCode::OK {
@@ -144,6 +148,10 @@ impl Client {
         };
         granted(&body).ok_or_else(|| wrong("that holds no token"))
     }
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The token of an answer, and for how long to use it.

@@ -86,13 +86,16 @@ class Index(BaseHTTPRequestHandler):
         return 404, "text/plain", b"no such thing\n"
 
     def do_GET(self):
-        status, kind, content = self.answer()
+        known = self.login is None or self.headers.get("Authorization") == self.login
+        status, kind, content = self.answer() if known else (401, "text/plain", b"who are you?\n")
         etag = f'"{sha256(content)[:16]}"'
         if status == 200 and self.headers.get("If-None-Match") == etag:
             status, content = 304, b""
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("ETag", etag)
+        if status == 401:
+            self.send_header("WWW-Authenticate", 'Basic realm="index"')
         if status != 304:
             self.send_header("Content-Length", str(len(content)))
         self.send_header("Date", formatdate(usegmt=True))
@@ -107,7 +110,9 @@ class Index(BaseHTTPRequestHandler):
 def serve(folder, port, *more):
     Index.folder = Path(folder)
     Index.knows_json = "html" not in more
-    Index.files = next((it for it in more if it != "html"), "../../files")
+    logins = [it.removeprefix("login=") for it in more if it.startswith("login=")]
+    Index.login = "Basic " + base64.b64encode(logins[0].encode()).decode() if logins else None
+    Index.files = next((it for it in more if it != "html" and not it.startswith("login=")), "../../files")
     ThreadingHTTPServer.daemon_threads = True
     ThreadingHTTPServer.request_queue_size = 64
     ThreadingHTTPServer(("0.0.0.0", int(port)), Index).serve_forever()

@@ -2,6 +2,7 @@
 
 mod by_recipe;
 mod oci;
+mod oci_login;
 mod proxy;
 mod rewritten;
 
@@ -25,7 +26,7 @@ use crate::front::pkg::named::Seal;
 use crate::front::pkg::{self, Artifact, Asked, NoArtifact, Routed};
 use crate::node::Node;
 use crate::node::upstream::{Came, Object, ObjectError};
-use crate::origin::upstream::{Kind, Upstream};
+use crate::origin::upstream::{Credentials, Kind, Upstream};
 
 /// An object of unknown length is read to this place: to its end.
 const END: u64 = u64::MAX;
@@ -121,7 +122,7 @@ async fn hand_out(
         Routed::Object(mut artifact) => {
             artifact.wanted.no_older_s = no_older_than(&request.headers);
             match artifact.rewrite {
-                None => serve(node, artifact, request).await,
+                None => serve(node, artifact, login(&request.headers), request).await,
                 Some(rewrite) => {
                     let accept = accept.map(str::to_owned);
                     let make = move |text: &[u8]| {
@@ -136,8 +137,9 @@ async fn hand_out(
         }
         Routed::Via { text, then } => {
             let found = move |text: &[u8]| then(&upstream, &path, text);
-            let (_, _, artifact) = rewritten::read(node.clone(), text, found).await?;
-            serve(node, artifact, request).await
+            let login = login(&request.headers);
+            let (_, _, artifact) = rewritten::read(node.clone(), text, login.clone(), found).await?;
+            serve(node, artifact, login, request).await
         }
         Routed::Text { status, headers, body } => {
             let mut named = HeaderMap::new();
@@ -147,6 +149,11 @@ async fn hand_out(
             Ok((StatusCode::from_u16(status).unwrap_or(StatusCode::OK), named, body).into_response())
         }
     }
+}
+
+/// With what the client would be known to the upstream.
+fn login(headers: &HeaderMap) -> Option<Credentials> {
+    Credentials::verbatim(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
 }
 
 /// How long ago its upstream may have been asked, by what the client says, in seconds.
@@ -167,16 +174,20 @@ fn below(request: &Parts, parts: usize) -> &str {
     sent.splitn(parts + 2, '/').nth(parts + 1).unwrap_or_default()
 }
 
-async fn serve(node: Node, artifact: Artifact, request: &Parts) -> Result<Response, HttpError> {
-    let mut object = node.object(artifact.wanted.clone(), artifact.front);
-    let (record, came) = object.about().await?;
+async fn serve(
+    node: Node,
+    artifact: Artifact,
+    login: Option<Credentials>,
+    request: &Parts,
+) -> Result<Response, HttpError> {
+    let (object, record, came) = node.object_for(artifact.wanted, artifact.front, login).await?;
     let etag = record.header("etag").unwrap_or_default().to_owned();
     let mut headers = describe(&record, came, &artifact.headers);
     if is_known(&request.headers, &record, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
     if let Some(ask) = by_recipe::asked(request)
-        && let Some(found) = node.by_recipe(&artifact.wanted, &ask, artifact.front).await
+        && let Some(found) = node.by_recipe(object.wanted(), &ask, artifact.front).await
     {
         return Ok(by_recipe::answer(found, headers));
     }

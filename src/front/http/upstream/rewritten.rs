@@ -7,11 +7,12 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::super::error::HttpError;
-use super::{describe, insert, is_known_as, part};
+use super::{describe, insert, is_known_as, login, part};
 use crate::core::upstream::record::Record;
 use crate::front::pkg::Artifact;
 use crate::node::Node;
 use crate::node::upstream::Came;
+use crate::origin::upstream::Credentials;
 
 /// The longest text that is rewritten, in bytes.
 const LONGEST: u64 = 128 << 20;
@@ -20,11 +21,11 @@ const LONGEST: u64 = 128 << 20;
 pub(super) async fn read<T: Send + 'static>(
     node: Node,
     artifact: Artifact,
+    login: Option<Credentials>,
     make: impl FnOnce(&[u8]) -> Result<T, String> + Send + 'static,
 ) -> Result<(Arc<Record>, Came, T), HttpError> {
     let path = artifact.wanted.path.clone();
-    let mut object = node.object(artifact.wanted, artifact.front);
-    let (record, came) = object.about().await?;
+    let (mut object, record, came) = node.object_for(artifact.wanted, artifact.front, login).await?;
     let (mut text, mut range) = (Vec::new(), 0..LONGEST);
     while let Some(bytes) = object.next(&mut range).await? {
         text.extend_from_slice(&bytes);
@@ -47,7 +48,7 @@ pub(super) async fn serve(
     make: impl FnOnce(&[u8]) -> Result<Vec<u8>, String> + Send + 'static,
 ) -> Result<Response, HttpError> {
     let named = artifact.headers.clone();
-    let (record, came, made) = read(node, artifact, make).await?;
+    let (record, came, made) = read(node, artifact, login(&request.headers), make).await?;
     let mut headers = describe(&record, came, &named);
     // It is another text than the upstream's, and so has a name of its own.
     let etag = format!("\"{}\"", &blake3::hash(&made).to_hex()[..32]);

@@ -1,0 +1,98 @@
+//! A client's own login at an upstream: it is sent there alone, and what it brings is for those who have it.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use crate::support::{Agent, Answer, Stage, noise, request, wait_for};
+use crate::upstream::{head, hostile, site, wan};
+
+const ANN: &str = "Authorization: Basic YW5uOnNlY3JldA==\r\n";
+const BOB: &str = "Authorization: Basic Ym9iOmd1ZXNz\r\n";
+
+fn get(agent: &Agent, path: &str, login: &str) -> Answer {
+    request(agent.gateway, &format!("/http/files/{path}"), login).expect("an answer")
+}
+
+#[test]
+fn a_private_file_is_for_those_who_may_have_it() {
+    let stage = Stage::new("1gbit");
+    let content = |path: &str| noise(path.trim_start_matches('/'), 3_000_000);
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    let (server, _) = hostile(move |request, _, stream| {
+        let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+        let login = request.lines().find_map(|line| {
+            line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("authorization"))
+        });
+        let login = login.map_or(String::new(), |(_, login)| login.to_owned());
+        let may = path == "/public" || login == "Basic YW5uOnNlY3JldA==";
+        seen.lock().expect("no panic").push((path.clone(), login, may));
+        match path.as_str() {
+            // Some hide what is private.
+            "/hidden" if !may => head(stream, "404 Not Found", 0, ""),
+            _ if !may => head(stream, "401 Unauthorized", 0, "WWW-Authenticate: Basic realm=\"x\"\r\n"),
+            _ => {
+                let content = content(&path);
+                head(stream, "200 OK", content.len(), "ETag: \"one\"\r\nCache-Control: max-age=600\r\n");
+                stream.write_all(&content).ok();
+            }
+        }
+    });
+    let mut agents = site(&stage, 3, server);
+    let granted =
+        |path: &str| asked.lock().expect("no panic").iter().filter(|(it, _, may)| it == path && *may).count();
+    for path in ["private", "hidden"] {
+        std::thread::scope(|scope| {
+            for agent in &agents[..2] {
+                scope.spawn(move || {
+                    let answer = get(agent, path, ANN);
+                    assert!(
+                        answer.status == 200 && answer.body == content(path),
+                        "{} {}",
+                        answer.status,
+                        answer.text()
+                    );
+                });
+            }
+        });
+    }
+    assert_eq!((granted("/private"), granted("/hidden")), (1, 1), "one copy for both");
+    // The third is their member and has no such login, or another one.
+    for login in ["", BOB] {
+        for (agent, path, status) in [(0, "private", 401), (2, "private", 401), (2, "hidden", 404)] {
+            let answer = get(&agents[agent], path, login);
+            assert_eq!(answer.status, status, "{agent} {path} {login}");
+            assert_eq!(answer.head.contains("www-authenticate: Basic"), status == 401, "{}", answer.head);
+        }
+    }
+    // What anybody may have is shared by all, with a login or without, which is not even sent.
+    for (agent, login) in agents.iter().zip([ANN, "", BOB]) {
+        assert!(get(agent, "public", login).body == content("public"));
+    }
+    assert_eq!(granted("/public"), 1);
+    let public = |(path, login, _): &&(String, String, bool)| path == "/public" && !login.is_empty();
+    assert_eq!(asked.lock().expect("no panic").iter().filter(public).count(), 0);
+    wait_for("the books", || wan(&agents) >= 9_000_000);
+    assert_eq!(wan(&agents), 9_000_000);
+    // Who comes later and has the login gets it from the site.
+    let upstream = format!("files http http://{server}/");
+    agents.push(stage.agent("late", &["--peer", &agents[0].peer(), "--upstream", &upstream]));
+    wait_for("its members", || agents[3].api("peers").as_array().is_some_and(|peers| peers.len() == 3));
+    assert!(get(&agents[3], "private", ANN).body == content("private"));
+    assert_eq!((granted("/private"), wan(&agents)), (1, 9_000_000));
+    assert!(agents.iter().all(|agent| !agent.log().contains("YW5u") && !agent.log().contains("secret")));
+}
+
+#[test]
+fn a_configured_login_stands_before_a_clients() {
+    let stage = Stage::new("1gbit");
+    let (server, count) = hostile(|request, _, stream| {
+        let may = request.contains("Basic YW5uOnNlY3JldA==");
+        head(stream, if may { "200 OK" } else { "403 Forbidden" }, 0, "");
+    });
+    std::fs::write(stage.path("password"), "secret\n").expect("room");
+    let upstream = format!("files http http://{server}/ user=ann password-file={}", stage.path("password"));
+    let agent = stage.agent("only", &["--upstream", &upstream]);
+    assert_eq!(get(&agent, "x", BOB).status, 200);
+    assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
