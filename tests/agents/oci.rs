@@ -400,6 +400,10 @@ fn tools_log_in_at_the_gateway_where_a_registry_wants_it() {
     for login in [None, Some("ann:secret")] {
         assert_pulled(&pull(0, "open/other:v1", login).expect("a pull"), &manifest, &layers);
     }
+    for (login, status) in [("YW5uOnNlY3JldA==", 200), ("Ym9iOmd1ZXNz", 401)] {
+        let answer = request(agents[0].gateway, "/v2/token", &format!("Authorization: Basic {login}\r\n"));
+        assert_eq!(answer.expect("an answer").status, status, "{login}");
+    }
     let answer = request(agents[0].gateway, "/v2/", "Authorization: Bearer old\r\n").expect("an answer");
     assert!(answer.status == 401 && answer.head.contains("/v2/token\""), "{}", answer.head);
     assert!(agents.iter().all(|agent| !agent.log().contains("secret")));

@@ -14,7 +14,7 @@ use crate::core::ledger::Front;
 use crate::core::upstream::ObjectKey;
 use crate::core::upstream::record::Record;
 use crate::node::Node;
-use crate::origin::upstream::{Credentials, UpstreamError};
+use crate::origin::upstream::{Client, Credentials, Fetch, Kind, UpstreamError};
 
 /// A login that no client of this node has used for so long is forgotten.
 const UNUSED: Duration = Duration::from_secs(3600);
@@ -82,6 +82,17 @@ impl Node {
             found => found?,
         };
         Ok((object, record, came))
+    }
+
+    /// Whether this login may be good at an upstream of this kind that clients log in to: none of them that
+    /// can be reached refuses it.
+    pub async fn is_good_login(&self, kind: Kind, login: &Credentials) -> bool {
+        let asked = |client: &&Client| client.upstream().kind == kind && client.upstream().logins;
+        let refused = self.inner.upstreams.clients.values().filter(asked).map(|client| async {
+            let fetch = Fetch { path: "v2/".to_owned(), login: Some(login.clone()), ..Fetch::default() };
+            matches!(client.get(&fetch).await, Err(UpstreamError::Status { status: 401, .. }))
+        });
+        futures::future::join_all(refused).await.contains(&false)
     }
 
     /// The same, asked for with this login; none if others are configured.

@@ -20,7 +20,7 @@ use crate::front::pkg::oci::{self, Found, Item, Refusal};
 use crate::front::pkg::{self, Artifact, Asked};
 use crate::node::Node;
 use crate::node::upstream::Came;
-use crate::origin::upstream::{Credentials, Upstream};
+use crate::origin::upstream::{Credentials, Kind, Upstream};
 
 /// Manifests are shorter: registries themselves take no longer ones, in bytes.
 const LONGEST: u64 = 8 << 20;
@@ -116,8 +116,15 @@ async fn root(State(registry): State<Registry>, request: Parts) -> Response {
     registry.finish(&request, is_there())
 }
 
+/// A token for who asks. A login that is good nowhere is told at once, and not at the first pull.
 async fn token(State(registry): State<Registry>, request: Parts) -> Response {
-    registry.logins.give(&request.headers)
+    let answer = match login(&request.headers) {
+        Some(login) if !registry.node.is_good_login(Kind::Oci, &login).await => {
+            Err(Refusal::of_status(401, None, "no upstream that clients log in to knows this login".into()))
+        }
+        _ => Ok(registry.logins.give(&request.headers)),
+    };
+    registry.finish(&request, answer)
 }
 
 fn upstreams(node: &Node) -> Vec<Arc<Upstream>> {
