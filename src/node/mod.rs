@@ -34,6 +34,7 @@ pub mod recipes;
 mod relay;
 pub mod report;
 mod retired;
+mod save;
 mod serve;
 mod standing;
 mod throttle;
@@ -64,7 +65,7 @@ use crate::core::recipe::Prefer;
 use crate::net::{self, Multiaddr, Net, NetError, SiteKey, SiteKeyError};
 use crate::origin::upstream::Upstream;
 use crate::origin::{Keeper, OriginError};
-use crate::store::{Buffer, DiskStore, Limits, Store, StoreError};
+use crate::store::{DiskStore, Limits, Store, StoreError};
 
 use allowance::Allowance;
 use books::Books;
@@ -202,8 +203,6 @@ impl std::fmt::Debug for Node {
     }
 }
 
-/// A kill loses at most so much of what was used when.
-const STORE_FLUSH: Duration = Duration::from_secs(30);
 /// Under a WAN limit, runs at a time: one that waits for its answer, one that brings bytes. Each reads
 /// a little ahead of what it may.
 const RUNS_UNDER_LIMIT: usize = 2;
@@ -315,7 +314,7 @@ impl Node {
         let driver = driver::Driver::new(&node, settings, origin);
         node.keep(tokio::spawn(driver.run(queue, events)));
         node.keep(tokio::spawn(books::keep(books, node.inner.net.clone())));
-        node.keep(tokio::spawn(keep_store(node.inner.store.clone())));
+        node.keep(tokio::spawn(save::keep(node.clone())));
         node.keep(tokio::spawn(standing::keep(node.clone())));
         node.keep(tokio::spawn(keeping::keep(node.clone())));
         node.keep(tokio::spawn(windows::keep(node.clone())));
@@ -347,12 +346,12 @@ impl Node {
         if let Ok(mut tasks) = self.inner.tasks.lock() {
             tasks.drain(..).for_each(|task| task.abort());
         }
-        let inner = self.inner.clone();
-        let flush = tokio::task::spawn_blocking(move || {
-            inner.books.close();
-            inner.store.flush();
-        });
-        flush.await.ok();
+        let node = self.clone();
+        blocking(move || {
+            node.inner.books.close();
+            node.save();
+        })
+        .await;
     }
 
     /// This node.
@@ -389,17 +388,6 @@ fn open_store(dir: &Path, limits: Limits) -> Result<Arc<dyn Store>, StoreError> 
         store.get(&partial.blob);
     }
     Ok(store)
-}
-
-/// Writes down now and then what the store only remembers, and lets go of idle memory.
-async fn keep_store(store: Arc<dyn Store>) {
-    let mut tick = tokio::time::interval(STORE_FLUSH);
-    loop {
-        tick.tick().await;
-        let store = store.clone();
-        blocking(move || store.flush()).await;
-        Buffer::release();
-    }
 }
 
 /// How long others have to appear before this node pulls. Multicast answers within milliseconds;

@@ -294,6 +294,10 @@ impl Store for Arc<DiskStore> {
         DiskStore::disk_free(self).is_ok_and(|free| free < reserve.saturating_add(reserve / NEARLY))
     }
 
+    fn is_unsaved(&self) -> bool {
+        self.index.is_unsaved()
+    }
+
     fn flush(&self) {
         let touched: Vec<(BlobId, Record)> = self
             .entries()

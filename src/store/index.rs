@@ -7,6 +7,7 @@
 //! corruption after an abrupt container stop (spacejam/sled#1533) is why nothing relies on it.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,6 @@ use crate::core::manifest::Manifest;
 
 /// Bytes of page cache: the index of some 100 GB of content fits.
 const CACHE: u64 = 8 << 20;
-const FLUSH_MS: u64 = 1000;
 
 /// A blob's record.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -38,13 +38,14 @@ pub(super) struct Index {
     db: sled::Db,
     chunks: sled::Tree,
     blobs: sled::Tree,
+    unsaved: AtomicBool,
 }
 
 impl Index {
     /// Opens the index; one that cannot be read is put aside and begun anew.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let open =
-            || sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(Some(FLUSH_MS)).open();
+        // sled's own timer would write to the disk each second, whether there is anything to write or not.
+        let open = || sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None).open();
         let db = open().or_else(|error| {
             tracing::warn!(%error, "the index is damaged and will be rebuilt from the blob files");
             std::fs::remove_dir_all(path).or_else(|_| std::fs::remove_file(path)).ok();
@@ -56,7 +57,7 @@ impl Index {
         let db = db.map_err(unusable)?;
         let chunks = db.open_tree("chunks").map_err(unusable)?;
         let blobs = db.open_tree("blobs").map_err(unusable)?;
-        Ok(Self { db, chunks, blobs })
+        Ok(Self { db, chunks, blobs, unsaved: AtomicBool::new(true) })
     }
 
     /// A blob that holds this chunk, and the chunk's index there.
@@ -73,7 +74,7 @@ impl Index {
             let place = [&manifest.blob().as_bytes()[..], &index.to_le_bytes()].concat();
             batch.insert(&chunk.id.as_bytes()[..], place);
         }
-        self.warn(self.chunks.apply_batch(batch));
+        self.changed(self.chunks.apply_batch(batch));
         let mut record = self.record(&manifest.blob()).unwrap_or_default();
         record.indexed = true;
         self.set_record(&manifest.blob(), &record);
@@ -82,14 +83,14 @@ impl Index {
     /// Takes out a blob that is going.
     pub(super) fn remove(&self, blob: &BlobId, manifest: Option<&Manifest>) {
         self.forget_chunks(blob, manifest.into_iter().flat_map(Manifest::chunks).map(|chunk| &chunk.id));
-        self.warn(self.blobs.remove(blob.as_bytes()));
+        self.changed(self.blobs.remove(blob.as_bytes()));
     }
 
     /// Takes out chunks that a blob does not hold any more.
     pub(super) fn forget_chunks<'a>(&self, blob: &BlobId, chunks: impl Iterator<Item = &'a ChunkId>) {
         for chunk in chunks {
             if self.place(chunk).is_some_and(|(place, _)| place == *blob) {
-                self.warn(self.chunks.remove(chunk.as_bytes()));
+                self.changed(self.chunks.remove(chunk.as_bytes()));
             }
         }
     }
@@ -100,12 +101,23 @@ impl Index {
 
     pub(super) fn set_record(&self, blob: &BlobId, record: &Record) {
         if let Ok(bytes) = serde_json::to_vec(record) {
-            self.warn(self.blobs.insert(blob.as_bytes(), bytes));
+            self.changed(self.blobs.insert(blob.as_bytes(), bytes));
         }
     }
 
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.unsaved.load(Ordering::Relaxed)
+    }
+
     pub(super) fn flush(&self) {
-        self.warn(self.db.flush());
+        if self.unsaved.swap(false, Ordering::Relaxed) {
+            self.warn(self.db.flush());
+        }
+    }
+
+    fn changed<T>(&self, result: sled::Result<T>) {
+        self.unsaved.store(true, Ordering::Relaxed);
+        self.warn(result);
     }
 
     fn warn<T>(&self, result: sled::Result<T>) {

@@ -232,5 +232,9 @@ impl Store for MemoryStore {
         false
     }
 
+    fn is_unsaved(&self) -> bool {
+        false
+    }
+
     fn flush(&self) {}
 }

@@ -253,7 +253,10 @@ pub trait Store: Send + Sync {
     /// Whether the disk has little more left than what stays free on it.
     fn is_nearly_full(&self) -> bool;
 
-    /// Writes down what is only remembered so far.
+    /// Whether something has changed since that a kill would make unknown again.
+    fn is_unsaved(&self) -> bool;
+
+    /// Writes down what is only remembered so far. Blocks.
     fn flush(&self);
 }
 

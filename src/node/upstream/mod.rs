@@ -195,6 +195,16 @@ impl Upstreams {
         self.live().contains_key(&key) || self.shelf.get(&key).is_some()
     }
 
+    /// Objects have come of late that a kill would make unknown.
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.shelf.is_unsaved()
+    }
+
+    /// Blocks.
+    pub(super) fn save(&self) {
+        self.shelf.save();
+    }
+
     /// How the ledger calls a blob, if it is a piece of an object.
     pub(super) fn label_of(&self, blob: &BlobId) -> Option<String> {
         self.shelf.label_of(blob).map(|label| label.to_string())

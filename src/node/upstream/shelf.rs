@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,9 @@ struct Kept {
 /// Records that outlive this process. They are a cache: what is lost is asked for again.
 #[derive(Debug)]
 pub(super) struct Shelf {
+    db: sled::Db,
     records: sled::Tree,
+    unsaved: AtomicBool,
     labels: Mutex<HashMap<BlobId, std::sync::Arc<str>>>,
     versions: Versions,
 }
@@ -39,15 +42,17 @@ impl Shelf {
     /// # Errors
     /// In words, if the folder cannot be used.
     pub(super) fn open(dir: &Path) -> Result<Self, String> {
-        let open = || sled::Config::new().path(dir).cache_capacity(CACHE).flush_every_ms(Some(1000)).open();
+        let open = || sled::Config::new().path(dir).cache_capacity(CACHE).flush_every_ms(None).open();
         let db = open().or_else(|error| {
             tracing::warn!(%error, "what was known of upstreams is damaged, and is asked for again");
             std::fs::remove_dir_all(dir).ok();
             open()
         });
         let failed = |error: sled::Error| format!("{}: {error}", dir.display());
-        let records = db.map_err(failed)?.open_tree("records").map_err(failed)?;
-        let shelf = Self { records, labels: Mutex::default(), versions: Versions::default() };
+        let db = db.map_err(failed)?;
+        let records = db.open_tree("records").map_err(failed)?;
+        let (labels, versions, unsaved) = (Mutex::default(), Versions::default(), AtomicBool::new(true));
+        let shelf = Self { db, records, unsaved, labels, versions };
         for (key, kept) in shelf.records.iter().flatten() {
             match serde_json::from_slice::<Kept>(&kept) {
                 Ok(kept) => shelf.noted(&key, &kept),
@@ -106,9 +111,23 @@ impl Shelf {
         }
     }
 
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.unsaved.load(Ordering::Relaxed)
+    }
+
+    /// Blocks.
+    pub(super) fn save(&self) {
+        if self.unsaved.swap(false, Ordering::Relaxed)
+            && let Err(error) = self.db.flush()
+        {
+            tracing::warn!(%error, "what upstreams sent of late will not be known after a restart");
+        }
+    }
+
     fn insert(&self, key: ObjectKey, kept: &Kept) {
         self.noted(key.as_bytes(), kept);
         let put = serde_json::to_vec(&kept).ok().map(|kept| self.records.insert(key.as_bytes(), kept));
+        self.unsaved.store(true, Ordering::Relaxed);
         if let Some(Err(error)) = put {
             tracing::warn!(%error, "what an upstream sent is kept, and will not be known after a restart");
         }
@@ -130,6 +149,7 @@ impl Shelf {
         if let Err(error) = self.records.remove(key.as_bytes()) {
             tracing::warn!(%error, "a record of an upstream could not be removed");
         }
+        self.unsaved.store(true, Ordering::Relaxed);
     }
 
     fn make_room(&self) {
