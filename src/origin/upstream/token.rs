@@ -77,8 +77,9 @@ impl Client {
         }
         let repository = repository(&fetch.path);
         // What a token is good for depends on who has asked for it.
-        let user = fetch.login.as_ref().map_or_else(String::new, |login| format!(" {}", hex(&login.realm())));
-        let what = format!("{} {repository}{user}", base.origin().ascii_serialization());
+        let user = fetch.login.as_ref().map(|login| blake3::Hash::from_bytes(login.realm()).to_hex());
+        let user = user.as_deref().unwrap_or("anybody");
+        let what = format!("{} {repository} {user}", base.origin().ascii_serialization());
         let token = self.tokens.held(&what).await;
         let response = self.send(url, token.as_ref().or(own), fetch).await?;
         let Some(mut challenge) = wanted(response.status(), response.headers()) else { return Ok(response) };
@@ -148,10 +149,6 @@ impl Client {
         };
         granted(&body).ok_or_else(|| wrong("that holds no token"))
     }
-}
-
-fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The token of an answer, and for how long to use it.

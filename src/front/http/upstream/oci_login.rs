@@ -49,8 +49,7 @@ impl Logins {
 
     /// A token for who asks.
     pub(super) fn give(&self, headers: &HeaderMap) -> Response {
-        let token: [u8; 32] = rand::random();
-        let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = blake3::Hash::from_bytes(rand::random()).to_hex().to_string();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST {
             let oldest = known.iter().min_by_key(|(_, (_, at))| *at).map(|(token, _)| token.clone());
