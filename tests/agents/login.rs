@@ -84,6 +84,41 @@ fn a_private_file_is_for_those_who_may_have_it() {
 }
 
 #[test]
+fn the_first_that_has_a_login_brings_it_for_those_who_come_next() {
+    let stage = Stage::new("1gbit");
+    let content = |path: &str| noise(path.trim_start_matches('/'), 2_000_000);
+    let (server, _) = hostile(move |request, _, stream| {
+        let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+        if !request.contains("Basic YW5uOnNlY3JldA==") {
+            return head(stream, "401 Unauthorized", 0, "");
+        }
+        let content = content(&path);
+        head(stream, "200 OK", content.len(), "ETag: \"one\"\r\n");
+        for piece in content.chunks(100_000) {
+            stream.write_all(piece).ok();
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    });
+    let agents = site(&stage, 4, server);
+    // Whoever ranks best for them, some come to it after others.
+    let paths = ["a", "b", "c", "d"];
+    for path in paths {
+        std::thread::scope(|scope| {
+            for (n, agent) in agents.iter().enumerate() {
+                scope.spawn(move || {
+                    std::thread::sleep(std::time::Duration::from_millis(120 * n as u64));
+                    let answer = get(agent, path, ANN);
+                    assert!(answer.status == 200 && answer.body == content(path), "{}", answer.status);
+                });
+            }
+        });
+    }
+    let whole = paths.len() as u64 * 2_000_000;
+    wait_for("the books", || wan(&agents) >= whole);
+    assert_eq!(wan(&agents), whole, "each crossed once");
+}
+
+#[test]
 fn a_configured_login_stands_before_a_clients() {
     let stage = Stage::new("1gbit");
     let (server, count) = hostile(|request, _, stream| {

@@ -503,8 +503,10 @@ fn tokens_are_asked_for_once_and_go_nowhere_else() {
     assert!(refused.text().contains("private network"), "{}", refused.text());
     // What is not what its name says reaches nobody, and is not kept.
     for _ in 0..2 {
-        let answer = get(1, &format!("odd/app/blobs/{}", sum(b"another")));
-        assert!(answer.status == 502 || answer.body.len() < blob.len(), "{}", answer.status);
+        // It is told, or cut off; of a connection that is reset not even the header may be left.
+        let answer = request(agents[1].gateway, &format!("/v2/odd/app/blobs/{}", sum(b"another")), "");
+        let short = |answer: &crate::support::Answer| answer.status == 502 || answer.body.len() < blob.len();
+        assert!(answer.as_ref().is_none_or(short), "{:?}", answer.map(|it| it.status));
         let answer = get(1, "odd/app/manifests/lies");
         assert_eq!((answer.status, code(&answer).as_str()), (502, "UNKNOWN"), "{}", answer.text());
     }

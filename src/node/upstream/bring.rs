@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub(super) const HOME_ANSWERS: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_secs(12);
 /// The longest answer: the record of the largest object, and little content.
 const LONGEST: u64 = 32 << 20;
+/// Two that begin at once have heard of each other after so long.
+const SAME_MOMENT: Duration = Duration::from_millis(150);
 /// So many are asked whether they have the client's login, too.
 const LOGINS_ASKED: usize = 8;
 /// Content up to this comes along with the news, in bytes.
@@ -66,7 +69,7 @@ pub(super) async fn bring(node: Node, wanted: Wanted, live: Arc<Live>, home: boo
     if let Err(error) = &result {
         tracing::info!(upstream = wanted.upstream, path = wanted.path, %error, "an object was not brought");
     }
-    live.home.store(false, std::sync::atomic::Ordering::Relaxed);
+    live.home.store(false, Ordering::Relaxed);
     live.progress.send_modify(|progress| progress.end = Some(result));
 }
 
@@ -128,8 +131,38 @@ impl Bringing<'_> {
     }
 
     async fn pull(&self) -> Result<(), ObjectError> {
-        self.live.home.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.live.home.store(true, Ordering::Relaxed);
+        if let Some(other) = self.brought_by().await {
+            self.live.home.store(false, Ordering::Relaxed);
+            match self.follow(other).await {
+                Ok(()) => return Ok(()),
+                Err(Lost::Object(error)) => return Err(error),
+                Err(Lost::Home(why)) => tracing::debug!(node = %other, why, "it was bringing an object"),
+            }
+            self.live.home.store(true, Ordering::Relaxed);
+        }
         super::pull::Pull::new(self.node, self.wanted, self.live).run().await
+    }
+
+    /// The member that brings it already. Where a client's login is needed that is whoever had it first, which
+    /// need not be who ranks best; of several that begin in the same moment the best goes on.
+    async fn brought_by(&self) -> Option<NodeId> {
+        self.wanted.login.as_ref()?;
+        let (me, key) = (self.node.me(), self.wanted.key());
+        for wait in [SAME_MOMENT, Duration::ZERO] {
+            let others = super::pull::ask_members(self.node, self.wanted).await.into_iter();
+            let others: Vec<_> =
+                others.filter(|(_, news)| news.under_way).map(|(node, _)| (node, 100)).collect();
+            let best = rank(key.as_bytes(), others.iter().copied().chain([(me, 100)])).first().copied();
+            match others.first() {
+                None => return None,
+                Some(_) if best != Some(me) => return best,
+                // Who has begun in the same moment gives way, and who had begun before does not.
+                Some((other, _)) if wait.is_zero() => return Some(*other),
+                Some(_) => tokio::time::sleep(wait).await,
+            }
+        }
+        None
     }
 
     /// What is on the site already.

@@ -54,6 +54,19 @@ pub(super) fn hasher(digest: &Digest) -> digest::Context {
     })
 }
 
+/// What the members hold of it.
+pub(super) async fn ask_members(node: &Node, wanted: &Wanted) -> Vec<(NodeId, News)> {
+    let key = wanted.key();
+    let ask = |member: NodeId| async move {
+        let body = ObjectRequest { key: key.as_bytes().to_vec().into(), ..ObjectRequest::default() };
+        let ask = bring::ask(node, member, body);
+        let news = tokio::time::timeout(Duration::from_millis(800), ask).await.ok()?.ok()?;
+        Some((member, news.0))
+    };
+    let members = node.inner.net.contacts().into_iter().map(|contact| ask(contact.node));
+    futures::stream::iter(members).buffer_unordered(AT_ONCE).filter_map(|it| async { it }).collect().await
+}
+
 impl<'a> Pull<'a> {
     pub(super) fn new(node: &'a Node, wanted: &'a Wanted, live: &'a Live) -> Self {
         // Who asks was told before if there is no such upstream.
@@ -68,7 +81,7 @@ impl<'a> Pull<'a> {
     /// [`ObjectError`], for all who wait.
     pub(super) async fn run(mut self) -> Result<(), ObjectError> {
         let own = self.node.inner.upstreams.shelf.get(&self.wanted.key());
-        let others = self.ask_members().await;
+        let others = ask_members(self.node, self.wanted).await;
         let known = others.into_iter().filter_map(|(_, news)| news.record).filter(Record::is_plausible);
         // A member's word of a digest is not this node's.
         let known = known.map(|record| Record { digest: None, ..record });
@@ -103,19 +116,6 @@ impl<'a> Pull<'a> {
         let reuse = record.reuse();
         let nothing_came = self.record.segments.is_empty();
         nothing_came && !reuse.must_revalidate && record.age(now_ms()) < reuse.stale_if_error.unwrap_or(GRACE)
-    }
-
-    /// What the members hold of it.
-    async fn ask_members(&self) -> Vec<(NodeId, News)> {
-        let key = self.wanted.key();
-        let ask = |member: NodeId| async move {
-            let body = ObjectRequest { key: key.as_bytes().to_vec().into(), ..ObjectRequest::default() };
-            let ask = bring::ask(self.node, member, body);
-            let news = tokio::time::timeout(Duration::from_millis(800), ask).await.ok()?.ok()?;
-            Some((member, news.0))
-        };
-        let members = self.node.inner.net.contacts().into_iter().map(|contact| ask(contact.node));
-        futures::stream::iter(members).buffer_unordered(AT_ONCE).filter_map(|it| async { it }).collect().await
     }
 
     async fn ask_upstream(&mut self, held: Option<&Record>) -> Result<(), ObjectError> {
