@@ -331,9 +331,7 @@ fn a_registry_that_wants_a_password() {
     }
     let stage = Stage::new("1gbit");
     let dir = stage.dir.path();
-    let users = Command::new("htpasswd").args(["-Bbn", "ann", "secret"]).output().expect("htpasswd runs");
-    std::fs::write(dir.join("users"), users.stdout).expect("room");
-    let auth = json!({"htpasswd": {"realm": "here", "path": dir.join("users")}});
+    let auth = for_ann(dir);
     let registry = Registry::start(dir, auth);
     let layers = [noise("private", 50_000)];
     let manifest = image(&dir.join("layout"), &layers);
@@ -363,9 +361,7 @@ fn tools_log_in_at_the_gateway_where_a_registry_wants_it() {
     }
     let stage = Stage::new("1gbit");
     let dir = stage.dir.path();
-    let users = Command::new("htpasswd").args(["-Bbn", "ann", "secret"]).output().expect("htpasswd runs");
-    std::fs::write(dir.join("users"), users.stdout).expect("room");
-    let auth = json!({"htpasswd": {"realm": "here", "path": dir.join("users")}});
+    let auth = for_ann(dir);
     for name in ["corp", "open"] {
         std::fs::create_dir_all(dir.join(name)).expect("room");
     }
@@ -407,6 +403,13 @@ fn tools_log_in_at_the_gateway_where_a_registry_wants_it() {
     let answer = request(agents[0].gateway, "/v2/", "Authorization: Bearer old\r\n").expect("an answer");
     assert!(answer.status == 401 && answer.head.contains("/v2/token\""), "{}", answer.head);
     assert!(agents.iter().all(|agent| !agent.log().contains("secret")));
+}
+
+/// A registry's settings that let in ann, whose password is "secret".
+fn for_ann(dir: &Path) -> Value {
+    let users = Command::new("htpasswd").args(["-Bbn", "ann", "secret"]).output().expect("htpasswd runs");
+    std::fs::write(dir.join("users"), users.stdout).expect("room");
+    json!({"htpasswd": {"realm": "here", "path": dir.join("users")}})
 }
 
 /// What a registry with tokens has seen.
