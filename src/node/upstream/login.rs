@@ -84,8 +84,8 @@ impl Node {
         Ok((object, record, came))
     }
 
-    /// Whether this login may be good at an upstream of this kind that clients log in to: none of them that
-    /// can be reached refuses it.
+    /// Whether this login may be good at an upstream of this kind that clients log in to: one of them at least
+    /// does not refuse it, or cannot be asked.
     pub async fn is_good_login(&self, kind: Kind, login: &Credentials) -> bool {
         let asked = |client: &&Client| client.upstream().kind == kind && client.upstream().logins;
         let refused = self.inner.upstreams.clients.values().filter(asked).map(|client| async {
@@ -95,7 +95,7 @@ impl Node {
         futures::future::join_all(refused).await.contains(&false)
     }
 
-    /// The same, asked for with this login; none if others are configured.
+    /// What is wanted, asked for with this login; none if other credentials are configured.
     pub(super) fn with_login(&self, wanted: &Wanted, login: Credentials) -> Option<Wanted> {
         let upstream = self.upstream(&wanted.upstream)?;
         let own = upstream.credentials.is_none().then(|| wanted.clone().with_login(login))?;
