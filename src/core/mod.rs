@@ -25,6 +25,7 @@ pub mod quota;
 pub mod rank;
 pub mod recheck;
 pub mod recipe;
+pub mod strain;
 pub mod swarm;
 pub mod upstream;
 pub mod window;

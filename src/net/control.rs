@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::frame;
-use super::pulse::{self, Pulse, clock};
+use super::pulse::{self, Pulse, Slack, clock};
 use crate::core::bitrate::Rate;
 use crate::core::budget::{Caps, Rates, Rule, UNLIMITED, Word};
 use crate::core::flight::Message;
@@ -223,7 +223,7 @@ where
             Err(_) => {
                 beats += 1;
                 let number = if beats % ANSWERED == 1 { clock().max(1) } else { 0 };
-                declared = pulse.declares();
+                declared = pulse.next();
                 let (next_ms, pace_ms) = (declared.as_millis() as u32, pulse.asks().as_millis() as u32);
                 let beat = proto::Beat { number, answer: false, next_ms, pace_ms };
                 frame::encode(&proto::Control { body: Some(proto::control::Body::Beat(beat)) })
@@ -242,14 +242,18 @@ where
 }
 
 /// Reads until the stream ends, fails, falls silent or makes no sense.
-pub(super) async fn read<R>(mut io: R, connection: ConnectionId, reports: mpsc::Sender<Report>)
-where
+pub(super) async fn read<R>(
+    mut io: R,
+    connection: ConnectionId,
+    slack: Arc<Slack>,
+    reports: mpsc::Sender<Report>,
+) where
     R: AsyncRead + Unpin,
 {
     let mut introduced = false;
     let mut silence = pulse::silence(0);
     let why = loop {
-        let read = pulse::patiently(silence, frame::read::<proto::Control, _>(&mut io, MAX_MESSAGE));
+        let read = pulse::patiently(silence, &slack, frame::read::<proto::Control, _>(&mut io, MAX_MESSAGE));
         let body = match read.await {
             Err(pulse::Silent) => break "silent for too long".to_owned(),
             Ok(Err(error)) => break error.to_string(),

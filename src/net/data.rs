@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 
 use super::frame;
+use super::pulse::Slack;
 use super::streams::{DATA, Opener};
 use crate::core::id::NodeId;
 use crate::core::wire::message::{Request, Response};
@@ -118,12 +119,22 @@ pub(super) async fn serve(
 }
 
 /// Idle streams by connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pool {
+    slack: Arc<Slack>,
     idle: Mutex<HashMap<ConnectionId, Vec<Line>>>,
 }
 
 impl Pool {
+    pub(super) fn new(slack: Arc<Slack>) -> Self {
+        Self { idle: Mutex::default(), slack }
+    }
+
+    /// For how long an answer may bring nothing.
+    fn silence(&self) -> Duration {
+        SILENCE + self.slack.get()
+    }
+
     fn take(&self, connection: ConnectionId) -> Option<Line> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&connection)?.pop()
     }
@@ -168,7 +179,7 @@ impl Answer {
         }
         let mut filled = 0;
         while filled < buffer.len() {
-            let read = tokio::time::timeout(SILENCE, self.line.io.read(&mut buffer[filled..]));
+            let read = tokio::time::timeout(self.pool.silence(), self.line.io.read(&mut buffer[filled..]));
             match read.await.map_err(|_| AskError::Silent)?? {
                 0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 some => filled += some,
@@ -209,12 +220,14 @@ pub(super) async fn ask(
     patience: Duration,
 ) -> Result<Answer, AskError> {
     if let Some(line) = pool.take(opener.connection) {
-        // The other end may have closed it meanwhile; then a new one is opened.
-        if let Ok(answer) = ask_on(line, pool, request, patience).await {
-            return Ok(answer);
+        // The other end may have closed it meanwhile; then a new one is opened. Who is silent on one
+        // would be on another: it has been asked, and may be at it.
+        match ask_on(line, pool, request, patience).await {
+            Err(AskError::Broken(_)) => {}
+            answer => return answer,
         }
     }
-    let open = tokio::time::timeout(SILENCE, opener.open(DATA));
+    let open = tokio::time::timeout(pool.silence(), opener.open(DATA));
     let (stream, permit) = open
         .await
         .map_err(|_| AskError::Silent)?

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::control::{self, Hello};
 use super::data::{self, Answer, AskError, Pool};
-use super::pulse::Pulse;
+use super::pulse::{Pulse, Slack};
 use super::streams::Opener;
 use crate::core::budget::Word;
 use crate::core::flight::Message;
@@ -101,6 +101,7 @@ pub struct Net {
     pub(super) members: Arc<RwLock<BTreeMap<NodeId, Member>>>,
     pub(super) listening: Arc<RwLock<Vec<Multiaddr>>>,
     pub(super) pool: Arc<Pool>,
+    pub(super) slack: Arc<Slack>,
     pub(super) hub: Arc<AtomicBool>,
     /// How many connections there are.
     pub(super) connected: Arc<AtomicUsize>,
@@ -179,6 +180,11 @@ impl Net {
         }
     }
 
+    /// Waits so much longer for members than usual, as this node is behind with its own work.
+    pub fn endure(&self, patience: Duration) {
+        self.slack.set(patience);
+    }
+
     /// Asks a member for data that it has at hand.
     ///
     /// # Errors
@@ -199,7 +205,7 @@ impl Net {
     ) -> Result<Answer, AskError> {
         let member = self.member(node).ok_or(AskError::Gone)?;
         member.pulse.touch();
-        let answer = data::ask(&member.opener, &self.pool, request, patience).await;
+        let answer = data::ask(&member.opener, &self.pool, request, patience + self.slack.get()).await;
         member.pulse.touch();
         answer
     }

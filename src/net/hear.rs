@@ -22,7 +22,7 @@ impl Site {
         let from = node_id(&inbound.peer);
         if inbound.protocol == CONTROL {
             let (reports, permit) = (self.reports.clone(), inbound.permit);
-            let read = control::read(inbound.stream.compat(), id, reports);
+            let read = control::read(inbound.stream.compat(), id, self.net.slack.clone(), reports);
             tokio::spawn(async move {
                 cancel.run_until_cancelled(read).await;
                 drop(permit);
@@ -66,7 +66,9 @@ impl Site {
                     self.hear_weight(peer, it.weight);
                 }
                 self.shape_changed();
-                self.dial_due();
+                if !self.shape.is_large() {
+                    self.dial_due(); // else with what others say in the next moment: it looks at all there are
+                }
             }
             Heard::Find(nodes) => self.find(id, &nodes),
             Heard::Flight(message) => {

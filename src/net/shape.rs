@@ -32,6 +32,8 @@ const UNUSED: Duration = Duration::from_secs(60);
 const RECENT: Duration = Duration::from_secs(600);
 /// The shape is looked at again this often even if nothing has happened.
 const LOOK: Duration = Duration::from_secs(10);
+/// Where a site is large this is work, and connections come by the dozen: not more often than this.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Members are not told of hubs more often.
 const ANNOUNCE: Duration = Duration::from_secs(1);
 /// Connections that flights need at a time.
@@ -46,6 +48,7 @@ pub(super) struct Shape {
     /// Whom a flight needs, and until when.
     needed: HashMap<PeerId, Instant>,
     stale: bool,
+    looked: Instant,
     look_at: Instant,
     announced: (HashSet<PeerId>, usize),
     announce_at: Instant,
@@ -59,6 +62,7 @@ impl Shape {
             near: HashSet::new(),
             needed: HashMap::new(),
             stale: true,
+            looked: now,
             look_at: now,
             announced: (HashSet::new(), 0),
             announce_at: now,
@@ -104,10 +108,11 @@ impl Site {
     /// Looks at the shape again, if something has happened.
     pub(super) fn reshape(&mut self) {
         let now = Instant::now();
-        if !self.shape.stale && self.shape.look_at > now {
+        let soon = self.shape.large && now < self.shape.looked + PAUSE;
+        if soon || (!self.shape.stale && self.shape.look_at > now) {
             return;
         }
-        (self.shape.stale, self.shape.look_at) = (false, now + LOOK);
+        (self.shape.stale, self.shape.looked, self.shape.look_at) = (false, now, now + LOOK);
         let connected = self.connected();
         let recent = self.book.iter().filter(|(peer, known)| {
             let heard = known.failures < hubs::FAILED && now.saturating_duration_since(known.heard) < RECENT;

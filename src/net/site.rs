@@ -21,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::book::{Known, Nameless};
 use super::control::{self, Heard, Hello, Report};
-use super::data::Serve;
+use super::data::{Pool, Serve};
 use super::handle::{Contact, Event, Member, Net, Order};
 use super::listen::{listen, swarm_of};
-use super::pulse::Pulse;
+use super::pulse::{Pulse, Slack};
 use super::shape::Shape;
 use super::streams::{self, CONTROL, Inbound, Opener, Streams};
 use super::{Config, NetError, discovery, node_id};
@@ -101,11 +101,13 @@ pub(super) async fn start(
     let (orders_sender, orders) = mpsc::channel(64);
     let (events_sender, events) = mpsc::channel(256);
     let (reports_sender, reports) = mpsc::channel(256);
+    let slack = Arc::<Slack>::default();
     let net = Net {
         me: node_id(&me),
         members: Arc::default(),
         listening: Arc::default(),
-        pool: Arc::default(),
+        pool: Arc::new(Pool::new(slack.clone())),
+        slack,
         hub: Arc::new(true.into()),
         connected: Arc::default(),
         read,

@@ -18,6 +18,7 @@ use crate::core::flight::{
 };
 use crate::core::id::{BlobId, NodeId};
 use crate::core::manifest::Manifest;
+use crate::core::strain;
 use crate::core::upstream::segment;
 use crate::net::Event;
 use crate::origin::Origin;
@@ -161,8 +162,9 @@ impl Driver {
         }
     }
 
-    /// For `status` and the API.
+    /// For `status` and the API; and for the network, how far behind this node is.
     fn show(&self) {
+        self.node.inner.net.endure(strain::patience(self.coordinator.lag()));
         if let Ok(mut views) = self.views.lock() {
             views.clear();
             views.extend(self.coordinator.flights());
@@ -172,6 +174,7 @@ impl Driver {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Send { to, mut message } => {
+                tracing::trace!(%to, blob = message.blob.short(), step = message.step.kind(), "says");
                 self.node.add_small(&to, &mut message);
                 self.node.inner.net.send(&to, &message);
             }

@@ -5,6 +5,7 @@
 //! test --test sim many_seeds` (or `larger`) runs that one alone, `SIM_RUNS=n` sets how many are run,
 //! and `SIM_ALL=1` prints all failures.
 
+mod processor;
 mod trouble;
 mod world;
 

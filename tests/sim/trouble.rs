@@ -42,10 +42,12 @@ pub enum Trouble {
     Blind,
     /// Clocks differ, and run at different speeds.
     Clocks,
+    /// All machines are guests of one that is too small for them, and all ask at once.
+    Cramped,
 }
 
 impl Trouble {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::None,
         Self::Messages,
         Self::Kills,
@@ -61,10 +63,11 @@ impl Trouble {
         Self::Slow,
         Self::Blind,
         Self::Clocks,
+        Self::Cramped,
     ];
 
     /// What is tried on sites that are larger than a mesh.
-    pub const LARGE: [Self; 8] = [
+    pub const LARGE: [Self; 9] = [
         Self::None,
         Self::Messages,
         Self::Kills,
@@ -73,6 +76,7 @@ impl Trouble {
         Self::Liar,
         Self::Clients,
         Self::Hang,
+        Self::Cramped,
     ];
 
     /// How many nodes, and how many chunks.
@@ -81,6 +85,7 @@ impl Trouble {
         let chunks = if rng.random_bool(0.2) { 1 } else { rng.random_range(2..120) };
         match self {
             Self::Storm => (20, chunks),
+            Self::Cramped => (rng.random_range(30..=48), chunks),
             // Long enough that a crawl shows.
             Self::Crawl => (count.min(6), rng.random_range(350..500)),
             Self::Hang => (count, chunks * 4),
@@ -106,6 +111,9 @@ impl World {
     /// Draws who starts when, who asks when, and what goes wrong.
     pub(crate) fn plan(&mut self) {
         let large = self.is_large();
+        if self.trouble == Trouble::Cramped {
+            self.processor.slowness = self.rng.random_range(1..=4);
+        }
         let storm = matches!(self.trouble, Trouble::Storm | Trouble::Crawl);
         let spread = if storm {
             1000
@@ -118,6 +126,12 @@ impl World {
         for node in 0..self.nodes.len() {
             let start = self.random_ms(0..spread);
             self.at(start, Event::Start(node));
+            if self.trouble == Trouble::Cramped {
+                // All have met when it begins.
+                self.nodes[node].asks = true;
+                self.at(10 * SECOND, Event::Want(node));
+                continue;
+            }
             if node < asking {
                 self.nodes[node].asks = true;
                 let ask = if storm || self.rng.random_bool(0.5) { MS } else { self.random_ms(1..4000) };
@@ -145,6 +159,11 @@ impl World {
         let node = self.rng.random_range(0..self.nodes.len());
         match self.trouble {
             Trouble::None | Trouble::Messages | Trouble::Storm => {}
+            Trouble::Cramped if self.rng.random_bool(0.7) => {}
+            Trouble::Cramped => {
+                self.nodes[node].befallen = true;
+                self.at(10 * SECOND + when, Event::Kill(node));
+            }
             Trouble::Kills => {
                 self.nodes[node].befallen = true;
                 self.at(when, Event::Kill(node));
@@ -234,6 +253,7 @@ impl World {
             Trouble::Partition => ((1 << self.report.partitions) - 1) * chunks,
             Trouble::Liar | Trouble::Blind => 2 * chunks,
             Trouble::Messages | Trouble::Wan | Trouble::Crawl | Trouble::Full => 2 * under_way,
+            Trouble::Cramped => self.died + under_way,
             // What only the one that is gone holds is nobody's while it is.
             Trouble::Hang | Trouble::Laptop => self.died + 2 * under_way,
         }
@@ -254,6 +274,7 @@ impl World {
             Trouble::Kills | Trouble::Hang | Trouble::Laptop | Trouble::Partition => 2 * takeover,
             Trouble::Crawl => 3 * (10 * SECOND + takeover),
             Trouble::Wan => self.outage + 2 * takeover,
+            Trouble::Cramped => 4 * self.processor.work(self.report.nodes, self.report.chunks),
         };
         let forms = if self.is_large() { SECOND } else { Duration::ZERO };
         direct + finds_its_site + forms + delay

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::processor::Processor;
 use crate::trouble::Trouble;
 use branchline::core::chunkset::ChunkSet;
 use branchline::core::flight::{
@@ -67,6 +68,8 @@ pub(crate) enum Event {
     Tick {
         node: usize,
         life: u32,
+        /// As it was planned; another one may have been planned since.
+        at: Instant,
     },
     Want(usize),
     WantLater(usize),
@@ -83,6 +86,8 @@ pub(crate) enum Event {
     Crawl(usize, u32),
     /// A node's disk is full.
     Fill(usize),
+    /// The processor that all machines share is free again.
+    Free,
     /// A machine is carried elsewhere: without LAN and WAN, then back with another address.
     Leave(usize),
     Return(usize),
@@ -141,7 +146,7 @@ pub struct World {
     pub(crate) rng: StdRng,
     pub(crate) trouble: Trouble,
     start: Instant,
-    now: Instant,
+    pub(crate) now: Instant,
     number: u64,
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
     events: BTreeMap<u64, Event>,
@@ -156,6 +161,7 @@ pub struct World {
     pub(crate) outage: Duration,
     /// A large site: so many hubs, and all others are connected to those alone.
     hubs: Option<usize>,
+    pub(crate) processor: Processor,
     pub(crate) report: Report,
     pub trace: bool,
 }
@@ -269,6 +275,7 @@ impl World {
             died: 0,
             outage: Duration::ZERO,
             hubs,
+            processor: Processor::default(),
             report,
             trace: false,
         };
@@ -296,8 +303,9 @@ impl World {
             let Some(event) = self.events.remove(&number) else { continue };
             self.now = at;
             steps += 1;
-            self.step(event);
-            let calm = at > self.last_trouble + PATIENCE + 20 * MS * self.crossed.len() as u32;
+            self.take_turn(event);
+            let calm =
+                at > self.last_trouble + PATIENCE + self.may_wait() + 20 * MS * self.crossed.len() as u32;
             if steps > 3_000_000 || calm || self.report.violations.len() > 3 || self.finished() {
                 break;
             }
@@ -365,7 +373,7 @@ impl World {
         self.report.violations.push(format!("at {at} ms: {what}"));
     }
 
-    fn step(&mut self, event: Event) {
+    pub(crate) fn step(&mut self, event: Event) {
         if self.trace && !matches!(event, Event::Tick { .. }) {
             println!("{:>6} {event:?}", (self.now - self.start).as_millis());
         }
@@ -394,8 +402,8 @@ impl World {
             }
             Event::Serve { from, to, batch, chunks } => self.serve(from, to, batch, chunks),
             Event::WanChunk { node, life, run } => self.wan_chunk(node, life, run),
-            Event::Tick { node, life } => {
-                if self.nodes[node].life == life {
+            Event::Tick { node, life, at } => {
+                if self.nodes[node].life == life && self.nodes[node].tick_at == Some(at) {
                     self.nodes[node].tick_at = None;
                     self.feed(node, Input::Tick);
                 }
@@ -453,7 +461,21 @@ impl World {
                 (0..self.nodes.len()).filter(|&other| other != node).for_each(|other| self.link(node, other));
             }
             Event::Weigh(node, weight) => self.weigh(node, weight),
+            Event::Free => {} // of a processor that nobody shares
         }
+    }
+
+    /// A tick that another one has replaced.
+    pub(crate) fn is_stale(&self, event: &Event) -> bool {
+        matches!(event, Event::Tick { node, at, .. } if self.nodes[*node].tick_at != Some(*at))
+    }
+
+    pub(crate) fn blob(&self) -> BlobId {
+        self.manifest.blob()
+    }
+
+    pub(crate) fn coordinator(&self, node: usize) -> Option<&Coordinator> {
+        self.nodes[node].coordinator.as_ref()
     }
 
     fn linked(&self, node: usize, other: NodeId) -> bool {
@@ -707,11 +729,11 @@ impl World {
             let at = at.max(self.now + Duration::from_micros(100));
             self.nodes[node].tick_at = Some(at);
             let life = self.nodes[node].life;
-            self.at(at - self.now, Event::Tick { node, life });
+            self.at(at - self.now, Event::Tick { node, life, at });
         }
     }
 
-    fn deliver(&mut self, to: usize, after: Duration, input: Input) {
+    pub(crate) fn deliver(&mut self, to: usize, after: Duration, input: Input) {
         let life = self.nodes[to].life;
         self.at(after, Event::Deliver { to, life, input });
     }

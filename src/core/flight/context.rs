@@ -1,18 +1,22 @@
 //! What a flight sees of its node while it handles one input.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::pulls::Pulls;
 use super::{Config, Effect, Message, Step};
 use crate::core::id::{BlobId, ManifestId, NodeId};
 use crate::core::rank;
+use crate::core::strain::{self, Strain};
 
 /// The node around a flight, for the length of one input.
 pub(super) struct Context<'a> {
     pub(super) now: Instant,
     pub(super) me: NodeId,
     pub(super) config: Config,
+    /// How far behind this node is, and what that is measured with.
+    pub(super) lag: Duration,
+    pub(super) strain: &'a mut Strain,
     /// The others have had time to appear.
     pub(super) settled: bool,
     /// The best rate that a WAN of this site was seen to give, in bytes per second.
@@ -25,6 +29,11 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     pub(super) fn act(&mut self, effect: Effect) {
         self.effects.push_back(effect);
+    }
+
+    /// How much longer than usual others have to answer.
+    pub(super) fn patience(&self) -> Duration {
+        strain::patience(self.lag)
     }
 
     pub(super) fn send(&mut self, to: NodeId, blob: BlobId, manifest: ManifestId, step: Step) {

@@ -10,9 +10,9 @@
 //! the neighbours of the others stay.
 //!
 //! What each message costs, at 250 followers and some 12 bytes a chunk set in its usual shape:
-//! - `Sources`: 25 entries of 50 bytes, so 1 KB, at most every 87 ms to each: 3 MB/s leave a lead
+//! - `Sources`: 25 entries of 50 bytes, so 1 KB, at most every 260 ms to each: 1 MB/s leaves a lead
 //!   whose flight is in full swing, and 0.1 MB/s (beats of 200 bytes) when nothing is new.
-//! - `Have`: 100 bytes at most every 72 ms from each: 0.35 MB/s come in.
+//! - `Have`: 100 bytes at most every 245 ms from each: 0.1 MB/s comes in.
 //! - `WhoHas` and `Holding`: 100 bytes to and 130 from each member, once a flight and once for each
 //!   holder that is lost: 60 KB.
 //! - `Follow`: as `Have`, once and then every 5 s from each; its answer is one `Sources`.
@@ -33,10 +33,16 @@ const BRIDGES: usize = 4;
 /// The most whom a follower connects to for one flight: its group, and the holders.
 pub(super) const CALLS: usize = GROUP + HOLDERS;
 
-/// How long news wait for company where so many follow: the more, the longer, since the lead hears
-/// of all and tells all. Together well below the patience that others have with a first taker.
-pub(super) fn gap(base: Duration, followers: usize) -> Duration {
-    base + Duration::from_micros(250) * followers.saturating_sub(WIDE).min(1000) as u32
+/// How much longer news wait for company where so many follow: the lead hears of all and tells all, and
+/// says no more than a thousand things a second.
+pub(super) fn delay(followers: usize) -> Duration {
+    Duration::from_millis(1) * followers.saturating_sub(WIDE).min(1000) as u32
+}
+
+/// How much longer others leave a chunk to its first taker there: until it has heard of the chunk, and
+/// they of it.
+pub(super) fn patience(followers: usize) -> Duration {
+    3 * delay(followers)
 }
 
 #[derive(Debug, Default)]

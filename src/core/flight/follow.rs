@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::crowd::{self, CALLS};
+use super::lead::RARER;
+use super::message::Have;
 use super::state::{Flight, Role};
 use super::{Effect, Failure, FailureKind, Sources, Step};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::NodeId;
+use crate::core::strain;
 use crate::core::swarm;
 
 /// A lead that is asked to be followed answers within this; half way it is asked again.
@@ -77,8 +80,9 @@ pub struct Joining {
 }
 
 impl Joining {
-    pub(super) fn deadline(&self) -> Instant {
-        self.again_at.map_or(self.until, |again| again.min(self.until))
+    pub(super) fn deadline(&self, patience: Duration) -> Instant {
+        let until = self.until + patience;
+        self.again_at.map_or(until, |again| (again + patience / 2).min(until))
     }
 }
 
@@ -88,6 +92,8 @@ pub struct Following {
     pub(super) lead: NodeId,
     heard: Instant,
     number: u64,
+    /// How far behind the lead is.
+    lead_lag: Duration,
     pub(super) lead_has_manifest: bool,
     refresh_at: Instant,
     news: ChunkSet,
@@ -99,19 +105,32 @@ pub struct Following {
 }
 
 impl Following {
-    pub(super) fn is_fresh(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.heard) < FRESH
+    pub(super) fn is_fresh(&self, cx: &Context) -> bool {
+        cx.now.saturating_duration_since(self.heard) < FRESH + self.patience(cx.patience())
     }
 
-    pub(super) fn deadline(&self) -> Instant {
-        let timers = [Some(self.heard + SILENCE), Some(self.refresh_at), self.news_at, Some(self.need_at)];
+    /// How many follow.
+    pub(super) fn crowd(&self) -> usize {
+        self.crowd
+    }
+
+    /// Of this node, or of its lead if that is further behind.
+    fn patience(&self, own: Duration) -> Duration {
+        own.max(strain::patience(self.lead_lag))
+    }
+
+    pub(super) fn deadline(&self, patience: Duration) -> Instant {
+        let silent = self.heard + SILENCE + self.patience(patience);
+        let timers = [Some(silent), Some(self.refresh_at), self.news_at, Some(self.need_at)];
         timers.into_iter().flatten().min().unwrap_or(self.refresh_at)
     }
 
     /// Notes what this node newly holds, to be told to the lead.
-    pub(super) fn tell(&mut self, now: Instant, held: &ChunkSet) {
+    pub(super) fn tell(&mut self, cx: &Context, held: &ChunkSet) {
         self.news.union_with(held);
-        self.news_at.get_or_insert(now + crowd::gap(NEWS_GAP, self.crowd));
+        self.news_at.get_or_insert(
+            cx.now + NEWS_GAP + crowd::delay(self.crowd) + cx.lag.max(self.lead_lag).min(RARER),
+        );
     }
 }
 
@@ -213,7 +232,8 @@ impl Flight {
         }
         self.learn(cx, &sources);
         // It hands over by itself; if it cannot, it is left.
-        if Duration::from_millis(sources.stalled_ms) >= self.patience() + OVERDUE {
+        let patience = self.patience() + strain::patience(sources.lag().max(cx.lag));
+        if Duration::from_millis(sources.stalled_ms) >= patience + OVERDUE {
             self.suspect(cx, from);
             self.seek_lead(cx);
         }
@@ -223,11 +243,12 @@ impl Flight {
         self.redirects = 0;
         match &mut self.role {
             Role::Following(following) => {
+                following.lead_lag = sources.lag();
                 following.heard = cx.now;
                 following.crowd = sources.crowd as usize;
                 if !sources.whole && sources.number > following.number + 1 {
                     // Something was lost on the way, or overtaken: ask anew, in a while.
-                    following.refresh_at = following.refresh_at.min(cx.now + LOST);
+                    following.refresh_at = following.refresh_at.min(cx.now + LOST + cx.patience());
                 }
                 following.number =
                     if sources.whole { sources.number } else { sources.number.max(following.number) };
@@ -238,11 +259,12 @@ impl Flight {
                     lead,
                     heard: cx.now,
                     number: sources.number,
+                    lead_lag: sources.lag(),
                     lead_has_manifest: sources.manifest,
-                    refresh_at: cx.now + REFRESH,
+                    refresh_at: cx.now + REFRESH + cx.patience(),
                     news: ChunkSet::new(),
                     news_at: None,
-                    need_at: cx.now + NEED,
+                    need_at: cx.now + NEED + cx.patience(),
                     crowd: sources.crowd as usize,
                 });
             }
@@ -288,10 +310,10 @@ impl Flight {
     pub(super) fn joining_tick(&mut self, cx: &mut Context) {
         let Role::Joining(joining) = &mut self.role else { return };
         let lead = joining.lead;
-        if joining.again_at.is_some_and(|at| at <= cx.now) {
+        if joining.again_at.is_some_and(|at| at + cx.patience() / 2 <= cx.now) {
             joining.again_at = None;
             self.ask_to_follow(cx, lead);
-        } else if joining.until <= cx.now {
+        } else if joining.until + cx.patience() <= cx.now {
             self.suspect(cx, lead);
             self.seek_lead(cx);
         }
@@ -300,17 +322,18 @@ impl Flight {
     pub(super) fn following_tick(&mut self, cx: &mut Context) {
         let Role::Following(following) = &mut self.role else { return };
         let lead = following.lead;
-        if cx.now.saturating_duration_since(following.heard) >= SILENCE {
+        let patience = following.patience(cx.patience());
+        if cx.now.saturating_duration_since(following.heard) >= SILENCE + patience {
             self.suspect(cx, lead);
             return self.seek_lead(cx);
         }
         let refresh = following.refresh_at <= cx.now;
         if refresh {
-            following.refresh_at = cx.now + REFRESH;
+            following.refresh_at = cx.now + REFRESH + patience;
         }
         let need = following.need_at <= cx.now;
         if need {
-            following.need_at = cx.now + NEED;
+            following.need_at = cx.now + NEED + patience;
         }
         if refresh {
             self.ask_to_follow(cx, lead);
@@ -341,9 +364,11 @@ impl Flight {
             && (complete || following.news_at.is_some_and(|at| at <= cx.now))
         {
             following.news_at = None;
-            let news = std::mem::take(&mut following.news);
-            if !news.is_empty() {
-                self.say(cx, lead, Step::Have(news));
+            let held = std::mem::take(&mut following.news);
+            let ago = cx.now.saturating_duration_since(following.heard);
+            let have = Have { held, heard: following.number, ago_ms: ago.as_millis() as u64 };
+            if !have.held.is_empty() {
+                self.say(cx, lead, Step::Have(have));
             }
         }
         if complete {

@@ -1,11 +1,12 @@
 //! What a lead does: ask first, pull what no member holds, and tell its followers who has what.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::asking::Asking;
 use super::context::Context;
 use super::crowd::{self, Crowd};
+use super::message::Have;
 use super::speed::Speed;
 use super::state::{Flight, Role};
 use super::wan::retry_after;
@@ -19,6 +20,9 @@ const NEWS_GAP_PER_FOLLOWER: Duration = Duration::from_millis(1);
 const SOME: u32 = 20;
 /// A lead says that it lives this often.
 pub(super) const BEAT: Duration = Duration::from_millis(500);
+/// And its news by so much less often at the most, where it is behind with its work: the followers are to
+/// know by then how much patience it needs.
+pub(super) const RARER: Duration = Duration::from_millis(1000);
 /// Without a WAN byte for so long, a lease may be taken over.
 pub(super) const STALLED: Duration = Duration::from_millis(1500);
 /// Without a WAN byte for so long, clients are told.
@@ -26,11 +30,16 @@ const GIVE_UP: Duration = Duration::from_secs(90);
 /// Wrong bytes from the origin for one flight before its clients are told.
 const CORRUPT: u32 = 3;
 
+/// Of so many news it is known when they were sent.
+const SENT: usize = 16;
+
 /// The state of a lead.
 #[derive(Debug)]
 pub struct Lead {
     pub(super) began: Instant,
     pub(super) asking: Option<Asking>,
+    /// Those who have not answered in time.
+    pub(super) late: Option<Asking>,
     pub(super) followers: BTreeMap<NodeId, Told>,
     pub(super) crowd: Crowd,
     /// Somebody waits for its first news.
@@ -50,6 +59,8 @@ pub struct Lead {
     pub(super) speed: Speed,
     /// It has been without WAN bytes for too long, and has done what can be done.
     overdue: bool,
+    /// How far behind this node is.
+    lag: Duration,
     /// Chunks that followers cannot get from the nodes that hold them.
     pub(super) forced: ChunkSet,
     pub(super) with_manifest: BTreeSet<NodeId>,
@@ -59,11 +70,31 @@ pub struct Lead {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) number: u64,
+    /// When the last of them were sent, the newest at the end.
+    sent: VecDeque<Instant>,
     pub(super) whole: bool,
     /// Of its most urgent client.
     pub(super) urgency: Urgency,
     /// It passes nothing on.
     pub(super) leech: bool,
+}
+
+impl Told {
+    /// The next news go out now: their number.
+    pub(super) fn next(&mut self, now: Instant) -> u64 {
+        self.number += 1;
+        self.sent.push_back(now);
+        if self.sent.len() > SENT {
+            self.sent.pop_front();
+        }
+        self.number
+    }
+
+    /// When the news of this number were sent, if that was lately.
+    fn sent_at(&self, number: u64) -> Option<Instant> {
+        let back = self.number.checked_sub(number)? as usize;
+        self.sent.len().checked_sub(back + 1).map(|at| self.sent[at])
+    }
 }
 
 /// What a node that wants to follow says of itself.
@@ -78,6 +109,7 @@ impl Lead {
         Self {
             began: now,
             asking: Some(Asking::new(now, members)),
+            late: None,
             followers: BTreeMap::new(),
             crowd: Crowd::default(),
             answers: false,
@@ -95,6 +127,7 @@ impl Lead {
             progress: now,
             speed: Speed::new(now, best),
             overdue: false,
+            lag: Duration::ZERO,
             forced: ChunkSet::new(),
             with_manifest: BTreeSet::new(),
         }
@@ -120,20 +153,25 @@ impl Lead {
         if needs { now.saturating_duration_since(self.progress) } else { Duration::ZERO }
     }
 
-    pub(super) fn deadline(&self, settled_at: Instant, patience: Duration) -> Option<Instant> {
+    pub(super) fn deadline(
+        &self,
+        settled_at: Instant,
+        stalls: Duration,
+        patience: Duration,
+    ) -> Option<Instant> {
         let asking = self.asking.as_ref().map(|asking| match asking.again_at {
             _ if asking.is_answered() => settled_at,
-            Some(again) => again.min(asking.until),
-            None => asking.until.max(settled_at),
+            Some(again) => (again + patience / 2).min(asking.until + patience),
+            None => (asking.until + patience).max(settled_at),
         });
         let beat = (!self.followers.is_empty()).then_some(self.beat_at);
-        let stalls = (!self.overdue && !self.runs.is_empty()).then_some(self.progress + patience);
+        let stalls = (!self.overdue && !self.runs.is_empty()).then_some(self.progress + stalls + patience);
         [asking, beat, self.news_at, self.retry_at, stalls].into_iter().flatten().min()
     }
 
     /// A node has left.
     pub(super) fn forget(&mut self, now: Instant, node: NodeId) {
-        if let Some(asking) = &mut self.asking {
+        for asking in self.asking.iter_mut().chain(&mut self.late) {
             asking.unanswered.remove(&node);
         }
         self.followers.remove(&node);
@@ -153,7 +191,7 @@ impl Lead {
 
     fn news_soon(&mut self, now: Instant) {
         let some = NEWS_GAP + NEWS_GAP_PER_FOLLOWER * (self.followers.len() as u32).min(SOME);
-        let gap = crowd::gap(some, self.followers.len());
+        let gap = some + crowd::delay(self.followers.len()) + self.lag.min(RARER);
         self.news_at.get_or_insert(now + gap);
     }
 
@@ -231,7 +269,7 @@ impl Flight {
     ) {
         if let Role::Joining(_) | Role::Following(_) = &self.role {
             let Some(current) = self.lead() else { return };
-            let fresh = matches!(&self.role, Role::Following(following) if following.is_fresh(cx.now));
+            let fresh = matches!(&self.role, Role::Following(following) if following.is_fresh(cx));
             if current != from && (fresh || !suspects.contains(&current)) {
                 return self.say(cx, from, Step::Redirect { to: current, unfit: false });
             }
@@ -248,7 +286,7 @@ impl Flight {
             self.become_lead(cx);
         }
         let Role::Lead(lead) = &mut self.role else { return };
-        if let Some(asking) = &mut lead.asking {
+        for asking in lead.asking.iter_mut().chain(&mut lead.late) {
             asking.unanswered.remove(&from);
         }
         if asks.manifest {
@@ -261,11 +299,16 @@ impl Flight {
         self.swarm.add(cx.now, from, &held, true);
     }
 
-    pub(super) fn on_have(&mut self, cx: &mut Context, from: NodeId, held: &ChunkSet) {
+    pub(super) fn on_have(&mut self, cx: &mut Context, from: NodeId, have: &Have) {
         let Role::Lead(lead) = &mut self.role else { return };
+        let sent = lead.followers.get(&from).and_then(|told| told.sent_at(have.heard));
+        if let Some(sent) = sent {
+            let took = cx.now.saturating_duration_since(sent);
+            cx.strain.round(cx.now, took.saturating_sub(Duration::from_millis(have.ago_ms)));
+        }
         let follower = lead.passes_on(&from);
-        lead.tell(cx.now, from, held);
-        self.swarm.add(cx.now, from, held, follower);
+        lead.tell(cx.now, from, &have.held);
+        self.swarm.add(cx.now, from, &have.held, follower);
     }
 
     pub(super) fn on_need(&mut self, from: NodeId, chunks: &ChunkSet) {
@@ -290,6 +333,9 @@ impl Flight {
     // ---- moving on -------------------------------------------------------------------
 
     pub(super) fn lead_advance(&mut self, cx: &mut Context) {
+        if let Role::Lead(lead) = &mut self.role {
+            lead.lag = cx.lag;
+        }
         if self.hand_over(cx) {
             return;
         }
@@ -309,7 +355,7 @@ impl Flight {
             return self.fail(cx, Failure { why, kind: FailureKind::Permanent });
         }
         // A WAN that crawls, or gives nothing: another node's may be fine.
-        if !lead.is_asking() && (stalled >= self.patience() || lead.speed.crawls(cx.now)) {
+        if !lead.is_asking() && (stalled >= self.patience() + cx.patience() || lead.speed.crawls(cx.now)) {
             self.note_overdue(cx);
             self.step_aside(cx);
         }

@@ -94,7 +94,7 @@ impl Flight {
                     self.say(cx, from, Step::Lease { term: self.term });
                 }
             }
-            Role::Following(following) if following.lead != from && !following.is_fresh(cx.now) => {
+            Role::Following(following) if following.lead != from && !following.is_fresh(cx) => {
                 self.join(cx, from);
             }
             _ => {}

@@ -59,7 +59,7 @@ impl Flight {
             return self.yield_to(cx, from); // its Follow is the answer
         }
         let lead = match &self.role {
-            Role::Following(following) if following.is_fresh(cx.now) => Some(following.lead),
+            Role::Following(following) if following.is_fresh(cx) => Some(following.lead),
             _ => None,
         };
         let lead = lead.filter(|lead| *lead != from);

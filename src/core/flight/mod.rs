@@ -18,6 +18,7 @@ mod askers;
 mod asking;
 mod context;
 mod crowd;
+mod encoding;
 pub mod follow;
 pub mod lead;
 mod lease;
@@ -40,6 +41,7 @@ use std::time::{Duration, Instant};
 use super::chunkset::ChunkSet;
 use super::id::{BlobId, ManifestId, NodeId};
 use super::manifest::Manifest;
+use super::strain::{self, Strain};
 
 use askers::Askers;
 use context::Context;
@@ -91,6 +93,11 @@ pub struct Coordinator {
     askers: Askers,
     /// The deadline as it was last told.
     due: Option<Instant>,
+    /// The one that the next tick is for, though it may have passed long ago.
+    tick_due: Option<Instant>,
+    strain: Strain,
+    /// How far behind this node was when something last happened.
+    lag: Duration,
     flights: BTreeMap<BlobId, Flight>,
     effects: VecDeque<Effect>,
 }
@@ -106,6 +113,9 @@ impl Coordinator {
             pulls: Pulls::default(),
             askers: Askers::default(),
             due: None,
+            tick_due: None,
+            strain: Strain::default(),
+            lag: Duration::ZERO,
             members: BTreeMap::new(),
             flights: BTreeMap::new(),
             effects: VecDeque::new(),
@@ -126,7 +136,8 @@ impl Coordinator {
 
     /// When to say [`Input::Tick`] at the latest; `None` while nothing is going on.
     pub fn deadline(&self) -> Option<Instant> {
-        self.flights.values().filter_map(|flight| flight.deadline(self.settled_at)).min()
+        let patience = strain::patience(self.lag);
+        self.flights.values().filter_map(|flight| flight.deadline(self.settled_at, patience)).min()
     }
 
     // ---- what it wants done ----------------------------------------------------------
@@ -140,11 +151,25 @@ impl Coordinator {
 
     /// Takes note of what happened. `shelf` answers for what this node holds.
     pub fn handle(&mut self, now: Instant, input: Input, shelf: &dyn Shelf) {
-        if self.due.take().is_some_and(|due| due + ASLEEP <= now) {
+        let patience = strain::patience(self.strain.lag(now));
+        if self.due.take().is_some_and(|due| due + ASLEEP + patience <= now) {
             self.wake_up(now);
         }
+        // What is handled before the tick may have waited as long as that, and does not say so.
+        if let Some(due) = self.tick_due.take_if(|due| *due <= now && matches!(input, Input::Tick)) {
+            self.strain.turn(now, due);
+        }
+        self.lag = self.strain.lag(now);
         self.take_note(now, input, shelf);
-        self.due = self.deadline();
+        let deadline = self.deadline();
+        self.due = deadline.filter(|due| *due > now);
+        let still = self.tick_due.filter(|due| *due <= now && deadline.is_some_and(|at| at <= now));
+        self.tick_due = still.or(deadline);
+    }
+
+    /// How far behind this node is: what it does for its flights it does so late.
+    pub fn lag(&self) -> Duration {
+        self.lag
     }
 
     /// This node stood still for a while, and does not know it: others may have taken over.
@@ -287,6 +312,8 @@ impl Coordinator {
             now,
             me: self.me,
             config: self.config,
+            lag: self.lag,
+            strain: &mut self.strain,
             settled: now >= self.settled_at,
             wan_best: &mut self.wan_best,
             pulls: &mut self.pulls,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::context::Context;
-use super::lead::{BEAT, Lead};
+use super::lead::{BEAT, Lead, RARER};
 use super::state::{Flight, Role};
 use super::{Effect, Failure, FailureKind, Sources, Step};
 use crate::core::chunkset::ChunkSet;
@@ -38,7 +38,7 @@ impl Flight {
         let (mut fresh, mut gone) = (BTreeMap::new(), Vec::new());
         if due {
             lead.news_at = None;
-            lead.beat_at = cx.now + BEAT;
+            lead.beat_at = cx.now + BEAT + cx.lag.min(RARER);
             (fresh, gone) = (std::mem::take(&mut lead.news), std::mem::take(&mut lead.gone));
         }
         let all: BTreeMap<NodeId, &ChunkSet> =
@@ -49,12 +49,12 @@ impl Flight {
         let crowd = lead.followers.len() as u32;
         for (follower, told) in lead.followers.iter_mut().filter(|(_, told)| due || !told.whole) {
             let Some(news) = news.get(lead.crowd.group_of(follower)) else { continue };
-            told.number += 1;
+            let number = told.next(cx.now);
             let (nodes, gone) =
                 if told.whole { (&news.delta, gone.clone()) } else { (&news.whole, Vec::new()) };
             let sources = Sources {
                 term: self.term,
-                number: told.number,
+                number,
                 whole: !std::mem::replace(&mut told.whole, true),
                 nodes: nodes.clone(),
                 gone,
@@ -66,6 +66,7 @@ impl Flight {
                 unfit: false,
                 small: None, // whoever sends it has the content, and adds it
                 crowd,
+                lag_ms: cx.lag.as_millis() as u64,
             };
             cx.send(*follower, self.blob, self.manifest_id, Step::Sources(sources));
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
+use super::crowd;
 use super::follow::{Following, Haste, Joining};
 use super::lead::{Asks, Lead, STALLED};
 use super::{Effect, Failure, FailureKind, Shelf, Step, Urgency, WanEnd};
@@ -20,6 +21,8 @@ use crate::core::swarm::{Swarm, View};
 const MANIFEST_RETRY: Duration = Duration::from_millis(300);
 /// Tries for a manifest before its clients are told.
 const MANIFEST_TRIES: u32 = 30;
+/// A node that is so far behind says nothing of its WAN by what it takes.
+const BEHIND: Duration = Duration::from_millis(100);
 
 /// What this node is in a flight.
 #[derive(Debug)]
@@ -117,12 +120,13 @@ impl Flight {
         self.suspects.get(node).is_some_and(|&until| until > now)
     }
 
-    pub(super) fn deadline(&self, settled_at: Instant) -> Option<Instant> {
+    /// `patience`: how much longer than usual others have, where this node is behind.
+    pub(super) fn deadline(&self, settled_at: Instant, patience: Duration) -> Option<Instant> {
         let role = match &self.role {
             Role::New => None,
-            Role::Lead(lead) => lead.deadline(settled_at, self.patience()),
-            Role::Joining(joining) => Some(joining.deadline()),
-            Role::Following(following) => Some(following.deadline()),
+            Role::Lead(lead) => lead.deadline(settled_at, self.patience(), patience),
+            Role::Joining(joining) => Some(joining.deadline(patience)),
+            Role::Following(following) => Some(following.deadline(patience)),
         };
         let retries = self.manifest.is_none()
             && !self.manifest_under_way
@@ -225,7 +229,7 @@ impl Flight {
             }
             Step::Redirect { to, unfit } => self.on_redirect(cx, from, to, unfit),
             Step::Sources(sources) => self.on_sources(cx, from, sources),
-            Step::Have(held) => self.on_have(cx, from, &held),
+            Step::Have(have) => self.on_have(cx, from, &have),
             Step::Need(chunks) => self.on_need(from, &chunks),
             Step::Lease { .. } => self.on_lease(cx, from),
             Step::Pulled(_) => {} // of no flight: see the coordinator
@@ -273,7 +277,7 @@ impl Flight {
                 }
                 lead.tell(cx.now, cx.me, &new);
             }
-            Role::Following(following) if cx.config.shares => following.tell(cx.now, &new),
+            Role::Following(following) if cx.config.shares => following.tell(cx, &new),
             Role::New | Role::Joining(_) | Role::Following(_) => {}
         }
     }
@@ -286,7 +290,7 @@ impl Flight {
     pub(super) fn on_wan_bytes(&mut self, cx: &mut Context, bytes: u64, held_back: bool) {
         if let Role::Lead(lead) = &mut self.role {
             lead.wan_progress(cx.now);
-            lead.speed.came(cx.now, bytes, held_back);
+            lead.speed.came(cx.now, bytes, held_back || cx.lag >= BEHIND);
             *cx.wan_best = lead.speed.best();
         }
     }
@@ -337,6 +341,11 @@ impl Flight {
 
     fn fetch_from_peers(&mut self, cx: &mut Context) {
         self.swarm.rest();
+        let crowd = match &self.role {
+            Role::Following(following) => following.crowd(),
+            _ => 0,
+        };
+        self.swarm.endure(cx.patience() + crowd::patience(crowd));
         let Some(manifest) = self.manifest.clone() else { return };
         let lead = match &self.role {
             Role::Lead(_) => None,

@@ -114,14 +114,16 @@ impl Swarm {
     pub fn overdue(&mut self, now: Instant) -> Vec<u64> {
         let sources = &self.sources;
         // What was asked of many sources shares this node's own link: each of them may seem to be silent.
-        let patience = (4 * self.intake.takes(under_way(&self.batches).1)).clamp(NO_PROGRESS, LONGEST);
+        let patience =
+            (4 * self.intake.takes(under_way(&self.batches).1)).clamp(NO_PROGRESS, LONGEST) + self.patience;
+        let nearly = NEARLY + self.patience;
         let late = |batch: &Batch| {
             let source = sources.get(&batch.source)?;
             let needs = batch.needs(now, source);
             let silent = now.saturating_duration_since(batch.progress) >= patience;
             let sooner = |other: &Source| {
                 let time = Duration::from_secs_f64(batch.left_bytes as f64 / other.rate()) + other.backlog();
-                silent || (needs > NEARLY && time < needs.mul_f64(MUCH_FASTER))
+                silent || (needs > nearly && time < needs.mul_f64(MUCH_FASTER))
             };
             let able = |(node, other): (&NodeId, &Source)| {
                 *node != batch.source

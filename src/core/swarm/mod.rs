@@ -20,7 +20,7 @@ mod pick;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::chunkset::ChunkSet;
 use super::id::NodeId;
@@ -49,6 +49,8 @@ pub struct Swarm {
     heard_of: ChunkSet,
     /// When to pick again though nothing has happened.
     wake: Option<Instant>,
+    /// How much longer than usual a source has to answer.
+    patience: Duration,
 }
 
 impl Swarm {
@@ -161,6 +163,12 @@ impl Swarm {
     /// There is nothing to pick at the moment.
     pub fn rest(&mut self) {
         self.wake = None;
+    }
+
+    /// Has so much more patience with sources than usual: word of what they hold takes longer where many
+    /// follow, and everything where this node is behind with its work.
+    pub fn endure(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     fn wake_at(&mut self, at: Instant) {

@@ -204,7 +204,7 @@ impl Swarm {
         if Some(node) != view.lead || alone || view.manifest.count() < SHARED {
             return None;
         }
-        let until = *self.told.get(&chunk)? + PATIENCE;
+        let until = *self.told.get(&chunk)? + PATIENCE + self.patience;
         if until <= now || takers[first_taker(chunk, takers.len())] == view.me {
             return None;
         }
