@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 /// What the newest counts for, in the mean of all.
 const NEWEST: f64 = 0.25;
 /// Nothing is taken for later than this: a machine that has slept is not behind for long.
-pub const LATEST: Duration = Duration::from_secs(4);
+pub const LATEST: Duration = Duration::from_secs(2);
 /// After so long without news the lag begins to fade, and halves in this time.
 const HALVES: Duration = Duration::from_secs(2);
 /// A question and its answer wait so often for their turn: here, there, and in between.
 const ROUND: u32 = 4;
 /// And so many times is waited for before it is taken for lost.
-const TURNS: u32 = 8;
+const TURNS: u32 = 6;
 
 /// A mean that forgets.
 #[derive(Debug, Clone, Copy, Default)]

@@ -22,7 +22,7 @@ const MANIFEST_RETRY: Duration = Duration::from_millis(300);
 /// Tries for a manifest before its clients are told.
 const MANIFEST_TRIES: u32 = 30;
 /// A node that is so far behind says nothing of its WAN by what it takes.
-const BEHIND: Duration = Duration::from_millis(100);
+const BEHIND: Duration = Duration::from_millis(250);
 
 /// What this node is in a flight.
 #[derive(Debug)]
