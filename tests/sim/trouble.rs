@@ -242,7 +242,7 @@ impl World {
 
     /// Chunks that may cross again, by what goes wrong: what died with a node, what one lead has
     /// under way, what each side of a cut pulled, what a liar spoilt. A message lost at the wrong
-    /// moment (an answer to the lead's question, twice) may cost what is under way, too.
+    /// moment (an answer to the lead's question, twice) may cost all that its sender alone holds.
     pub(crate) fn may_repeat(&self) -> u64 {
         let (under_way, chunks) = (33, self.report.chunks);
         match self.trouble {
@@ -252,7 +252,8 @@ impl World {
             Trouble::Kills => self.died,
             Trouble::Partition => ((1 << self.report.partitions) - 1) * chunks,
             Trouble::Liar | Trouble::Blind => 2 * chunks,
-            Trouble::Messages | Trouble::Wan | Trouble::Crawl | Trouble::Full => 2 * under_way,
+            Trouble::Messages => (2 * under_way).max(chunks),
+            Trouble::Wan | Trouble::Crawl | Trouble::Full => 2 * under_way,
             Trouble::Cramped => self.died + under_way,
             // What only the one that is gone holds is nobody's while it is.
             Trouble::Hang | Trouble::Laptop => self.died + 2 * under_way,
