@@ -25,7 +25,8 @@ pub(crate) struct Processor {
     waiting: BTreeMap<usize, VecDeque<(Instant, Event)>>,
     /// What is left of the turn of the first one.
     left: Duration,
-    /// How slow it is: with 2, a hundred nodes that all ask at once are more than it can do.
+    /// How slow it is: with 2, a hundred nodes that all ask at once are more than it can do. With 0, nobody
+    /// waits for it.
     pub(crate) slowness: u32,
 }
 

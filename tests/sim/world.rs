@@ -304,8 +304,8 @@ impl World {
             self.now = at;
             steps += 1;
             self.take_turn(event);
-            let calm =
-                at > self.last_trouble + PATIENCE + self.may_wait() + 20 * MS * self.crossed.len() as u32;
+            let queued = 4 * self.processor.work(self.report.nodes, self.report.chunks);
+            let calm = at > self.last_trouble + PATIENCE + queued + 20 * MS * self.crossed.len() as u32;
             if steps > 3_000_000 || calm || self.report.violations.len() > 3 || self.finished() {
                 break;
             }

@@ -8,14 +8,11 @@ use super::lead::{Lead, STALLED};
 use super::state::{Flight, Role};
 use super::{Effect, Holding, Step};
 use crate::core::chunkset::ChunkSet;
-use crate::core::hubs;
 use crate::core::id::NodeId;
 use crate::core::swarm::BatchEnd;
 
 /// How long to wait for the members' answers; half way, those that are missing are asked again.
 const ASK: Duration = Duration::from_millis(400);
-/// And for how long where hundreds answer.
-const ASK_LARGE: Duration = Duration::from_millis(400);
 /// How long to wait for a lead that others know and this node does not see yet.
 const UNSEEN_LEAD: Duration = Duration::from_millis(1500);
 
@@ -43,13 +40,11 @@ pub(super) struct Asking {
 
 impl Asking {
     pub(super) fn new(now: Instant, members: impl Iterator<Item = NodeId>) -> Self {
-        let unanswered: BTreeSet<NodeId> = members.collect();
-        let ask = if unanswered.len() >= hubs::MESH { ASK_LARGE } else { ASK };
         Self {
-            unanswered,
+            unanswered: members.collect(),
             asked: Some(now),
-            again_at: Some(now + ask / 2),
-            until: now + ask,
+            again_at: Some(now + ASK / 2),
+            until: now + ASK,
             unseen: None,
             lost: None,
             waited: false,
@@ -105,6 +100,7 @@ impl Flight {
             asking.anew = true;
             return;
         }
+        lead.late = None;
         lead.asking = Some(Asking::new(cx.now, cx.members.keys().copied()));
         for &node in cx.members.keys() {
             self.say(cx, node, Step::WhoHas { term: self.term });
@@ -186,7 +182,9 @@ impl Flight {
             // by the answers of others who are late.
             lead.runs.clear();
             cx.act(Effect::StopWan { blob: self.blob });
-            lead.asking = lead.late.take().map(|late| late.until(cx.now + ASK));
+            if lead.asking.is_none() {
+                lead.asking = lead.late.take().map(|late| late.until(cx.now + ASK));
+            }
         }
         let Some(asking) = &mut lead.asking else {
             if incumbent == Some(from) {
@@ -362,6 +360,26 @@ mod tests {
         assert_eq!(does(&mut it), (vec![], false, 0));
         hear(&mut it, start + 2 * ASK, 4, &[]);
         assert_eq!(does(&mut it), (vec![3], false, 0), "all have answered");
+    }
+
+    #[test]
+    fn an_answer_that_stops_a_pull_ends_no_open_question() {
+        let start = Instant::now();
+        let mut it = lead(start);
+        let manifest = manifest();
+        let fetched = Input::Manifest { blob: manifest.blob(), result: Ok((manifest, ChunkSet::new())) };
+        it.handle(start, fetched, &Nothing);
+        for (n, held) in [(2, &[3][..]), (3, &[]), (4, &[])] {
+            hear(&mut it, start, n, held);
+        }
+        assert_eq!(does(&mut it).0, [0, 1, 2]);
+        // It loses a source, and asks those who are left.
+        it.handle(start, Input::Left { node: node(2) }, &Nothing);
+        assert_eq!(does(&mut it).2, 2);
+        hear(&mut it, start, 3, &[0]);
+        assert_eq!(does(&mut it), (vec![], true, 0), "the fourth has not answered");
+        hear(&mut it, start, 4, &[1]);
+        assert_eq!(does(&mut it).0, [2], "all have answered");
     }
 
     #[test]
