@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use futures::io::{AsyncRead, AsyncWrite};
 
 /// A connection whose reads are counted, with those of others that share its counter.
+#[derive(Debug)]
 pub(super) struct Counted<S> {
     inner: S,
     read: Arc<AtomicU64>,

@@ -1,22 +1,23 @@
-//! Data streams: a request, a header, then so many raw bytes as the header says.
+//! Data lines: a request, a header, then so many raw bytes as the header says.
 //!
-//! A stream is used again for the next request, so a chunk costs no negotiation. Every wait is
-//! bounded by progress, not in total.
+//! A line is a stream of the multiplexed connection, or a bulk connection ([`super::bulk`]) where
+//! there is much to bring. It is used again for the next request, so a chunk costs no negotiation.
+//! Every wait is bounded by progress, not in total.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use libp2p::Stream;
 use libp2p::swarm::ConnectionId;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
+use tokio_util::compat::FuturesAsyncReadCompatExt;
 
+use super::bulk::{Arrived, Wire};
 use super::frame;
-use super::pulse::Slack;
+use super::pool::{Pool, REST};
 use super::streams::{DATA, Opener};
 use crate::core::id::NodeId;
 use crate::core::wire::message::{Request, Response};
@@ -29,8 +30,8 @@ const MAX_RESPONSE: usize = 4 << 10;
 pub const SILENCE: Duration = Duration::from_secs(3);
 /// A client that reads nothing for so long is let go.
 const STUCK: Duration = Duration::from_secs(10);
-/// Idle streams kept for each connection.
-const KEEP: usize = 4;
+/// A bulk connection on which nothing is asked for so long is closed: later than its other end would.
+const UNUSED: Duration = REST.saturating_mul(2);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +54,52 @@ pub trait Serve: Send + Sync {
     -> BoxFuture<'a, io::Result<()>>;
 }
 
-/// A data stream, and its place among those that may be open.
+/// Bytes both ways.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug> Io for T {}
+
+/// What carries a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A stream of the multiplexed connection.
+    Stream,
+    /// A connection of its own.
+    Bulk,
+}
+
+/// A way to ask and be answered, and its places among those that may be open.
 #[derive(Debug)]
 pub(super) struct Line {
-    io: Compat<Stream>,
-    connection: ConnectionId,
-    _permit: OwnedSemaphorePermit,
+    io: Box<dyn Io>,
+    pub(super) kind: Kind,
+    /// The connection to the member that it leads to.
+    pub(super) home: ConnectionId,
+    _places: Vec<OwnedSemaphorePermit>,
+}
+
+impl Line {
+    pub(super) fn stream(stream: Stream, home: ConnectionId, place: OwnedSemaphorePermit) -> Self {
+        Self { io: Box::new(stream.compat()), kind: Kind::Stream, home, _places: vec![place] }
+    }
+
+    pub(super) fn bulk(wire: Wire, home: ConnectionId, places: Vec<OwnedSemaphorePermit>) -> Self {
+        Self { io: Box::new(wire), kind: Kind::Bulk, home, _places: places }
+    }
+
+    /// One that a member made.
+    pub(super) fn arrived(arrived: Arrived, home: ConnectionId, place: OwnedSemaphorePermit) -> Self {
+        Self::bulk(arrived.wire, home, vec![arrived.place, place])
+    }
+
+    /// The next request; `None` if there is none.
+    async fn request(&mut self) -> io::Result<Option<Request>> {
+        let request = frame::read::<Request, _>(&mut self.io, MAX_REQUEST);
+        match self.kind {
+            Kind::Stream => request.await,
+            Kind::Bulk => tokio::time::timeout(UNUSED, request).await.unwrap_or(Ok(None)),
+        }
+    }
 }
 
 /// The way back to whoever asked.
@@ -90,17 +131,10 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
     tokio::time::timeout(limit, work).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Answers the requests of one stream, one after the other, until it ends.
-pub(super) async fn serve(
-    stream: Stream,
-    permit: OwnedSemaphorePermit,
-    connection: ConnectionId,
-    from: NodeId,
-    server: Arc<dyn Serve>,
-) {
-    let mut line = Line { io: stream.compat(), connection, _permit: permit };
+/// Answers the requests of one line, one after the other, until it ends.
+pub(super) async fn serve(mut line: Line, from: NodeId, server: Arc<dyn Serve>) {
     loop {
-        let request = match frame::read::<Request, _>(&mut line.io, MAX_REQUEST).await {
+        let request = match line.request().await {
             Ok(Some(request)) => request,
             Ok(None) => return,
             Err(error) => {
@@ -115,41 +149,6 @@ pub(super) async fn serve(
         if within(STUCK, line.io.flush()).await.is_err() {
             return;
         }
-    }
-}
-
-/// Idle streams by connection.
-#[derive(Debug)]
-pub(super) struct Pool {
-    slack: Arc<Slack>,
-    idle: Mutex<HashMap<ConnectionId, Vec<Line>>>,
-}
-
-impl Pool {
-    pub(super) fn new(slack: Arc<Slack>) -> Self {
-        Self { idle: Mutex::default(), slack }
-    }
-
-    /// For how long an answer may bring nothing.
-    fn silence(&self) -> Duration {
-        SILENCE + self.slack.get()
-    }
-
-    fn take(&self, connection: ConnectionId) -> Option<Line> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&connection)?.pop()
-    }
-
-    fn give_back(&self, line: Line) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = idle.entry(line.connection).or_default();
-        if lines.len() < KEEP {
-            lines.push(line);
-        }
-    }
-
-    /// The connection is gone.
-    pub(super) fn forget(&self, connection: ConnectionId) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).remove(&connection);
     }
 }
 
@@ -212,15 +211,16 @@ impl Answer {
     }
 }
 
-/// Asks a member.
+/// Asks a member, on a bulk connection if it is for much and there is one idle.
 pub(super) async fn ask(
     opener: &Opener,
     pool: &Arc<Pool>,
     request: &Request,
+    much: bool,
     patience: Duration,
 ) -> Result<Answer, AskError> {
-    if let Some(line) = pool.take(opener.connection) {
-        // The other end may have closed it meanwhile; then a new one is opened. Who is silent on one
+    if let Some(line) = pool.take(opener.connection, much) {
+        // The other end may have closed it meanwhile; then a stream is opened. Who is silent on one
         // would be on another: it has been asked, and may be at it.
         match ask_on(line, pool, request, patience).await {
             Err(AskError::Broken(_)) => {}
@@ -232,7 +232,7 @@ pub(super) async fn ask(
         .await
         .map_err(|_| AskError::Silent)?
         .map_err(|error| AskError::Broken(io::Error::other(error)))?;
-    let line = Line { io: stream.compat(), connection: opener.connection, _permit: permit };
+    let line = Line::stream(stream, opener.connection, permit);
     ask_on(line, pool, request, patience).await
 }
 

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
+use super::bulk::Bulk;
 use super::control::{self, Hello};
-use super::data::{self, Answer, AskError, Pool};
+use super::data::{self, Answer, AskError, Line};
+use super::hear::reachable;
+use super::pool::Pool;
 use super::pulse::{Pulse, Slack};
 use super::streams::Opener;
 use crate::core::budget::Word;
@@ -101,6 +104,7 @@ pub struct Net {
     pub(super) members: Arc<RwLock<BTreeMap<NodeId, Member>>>,
     pub(super) listening: Arc<RwLock<Vec<Multiaddr>>>,
     pub(super) pool: Arc<Pool>,
+    pub(super) bulk: Bulk,
     pub(super) slack: Arc<Slack>,
     pub(super) hub: Arc<AtomicBool>,
     /// How many connections there are.
@@ -193,6 +197,39 @@ impl Net {
         self.ask_patiently(node, request, data::SILENCE).await
     }
 
+    /// Asks a member for so many bytes of content.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn ask_for_content(
+        &self,
+        node: &NodeId,
+        request: &Request,
+        bytes: u64,
+    ) -> Result<Answer, AskError> {
+        let member = self.member(node).ok_or(AskError::Gone)?;
+        self.widen(&member, bytes);
+        self.ask_member(member, request, true, data::SILENCE).await
+    }
+
+    /// Gives a member that brings much a connection for it. Whoever asks does not wait for that.
+    fn widen(&self, member: &Member, bytes: u64) {
+        let (peer, home) = (member.opener.peer, member.opener.connection);
+        let Some(place) = self.pool.widen(home, bytes) else { return };
+        let Some(all) = self.bulk.place() else { return };
+        let (bulk, pool) = (self.bulk.clone(), self.pool.clone());
+        let addresses = reachable(&member.contact.hello.addresses, &member.contact.address);
+        tokio::spawn(async move {
+            match bulk.dial(peer, &addresses).await {
+                Ok(wire) => pool.give_back(Line::bulk(wire, home, vec![place, all])),
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "no connection for bulk; it is asked on streams");
+                    pool.bar(home);
+                }
+            }
+        });
+    }
+
     /// Asks a member for something that it may have to get first, and waits so long for it.
     ///
     /// # Errors
@@ -204,8 +241,19 @@ impl Net {
         patience: Duration,
     ) -> Result<Answer, AskError> {
         let member = self.member(node).ok_or(AskError::Gone)?;
+        self.ask_member(member, request, false, patience).await
+    }
+
+    async fn ask_member(
+        &self,
+        member: Member,
+        request: &Request,
+        much: bool,
+        patience: Duration,
+    ) -> Result<Answer, AskError> {
         member.pulse.touch();
-        let answer = data::ask(&member.opener, &self.pool, request, patience + self.slack.get()).await;
+        let patience = patience + self.slack.get();
+        let answer = data::ask(&member.opener, &self.pool, request, much, patience).await;
         member.pulse.touch();
         answer
     }

@@ -9,9 +9,11 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
+use super::bulk::Arrived;
 use super::control::{self, Heard};
+use super::data::Line;
 use super::handle::Event;
-use super::site::Site;
+use super::site::{Connection, Site};
 use super::streams::{CONTROL, Inbound};
 use super::{data, node_id};
 
@@ -29,9 +31,23 @@ impl Site {
             });
         } else {
             connection.pulse.touch();
-            let serve = data::serve(inbound.stream, inbound.permit, id, from, self.serve.clone());
+            let line = Line::stream(inbound.stream, id, inbound.permit);
+            let serve = data::serve(line, from, self.serve.clone());
             tokio::spawn(async move { cancel.run_until_cancelled(serve).await });
         }
+    }
+
+    /// Who is no member any more, or has as many as it may, is refused.
+    pub(super) fn on_bulk(&mut self, arrived: Arrived) {
+        let known =
+            |it: &&Connection| it.peer == arrived.peer && it.hello.is_some() && !it.cancel.is_cancelled();
+        let Some(connection) = self.connections.values().find(known) else { return };
+        let Ok(place) = connection.bulk.clone().try_acquire_owned() else { return };
+        let (cancel, from) = (connection.cancel.clone(), node_id(&arrived.peer));
+        connection.pulse.touch();
+        let line = Line::arrived(arrived, connection.opener.connection, place);
+        let serve = data::serve(line, from, self.serve.clone());
+        tokio::spawn(async move { cancel.run_until_cancelled(serve).await });
     }
 
     pub(super) fn on_heard(&mut self, id: ConnectionId, heard: Heard) {

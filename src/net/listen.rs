@@ -1,41 +1,30 @@
 //! The swarm of a node, and where it listens.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::upgrade::Version;
-use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{self, SwarmEvent};
-use libp2p::{Multiaddr, Swarm, Transport, tcp};
+use libp2p::{Multiaddr, PeerId, Swarm, Transport, tcp};
 
-use super::counted::Counted;
+use super::NetError;
+use super::bulk::Bulk;
 use super::member::MemberUpgrade;
 use super::mux::Yamux;
 use super::site::{Behaviour, HANDSHAKE};
 use super::streams::Streams;
-use super::tls::Tls;
-use super::{Config, NetError};
 
 /// The most connections of a node: those of a hub.
 const MAX_MEMBERS: u32 = 512;
 /// Handshakes that others began; all of a large site may knock at a hub together.
 const MAX_KNOCKING: u32 = 256;
 
-pub(super) fn swarm_of(
-    keypair: &Keypair,
-    config: &Config,
-    streams: Streams,
-    read: Arc<AtomicU64>,
-) -> Result<Swarm<Behaviour>, NetError> {
-    let me = keypair.public().to_peer_id();
-    let member = MemberUpgrade::new(Tls::new(keypair)?, &config.key, &config.site, me);
+pub(super) fn swarm_of(me: PeerId, member: MemberUpgrade, streams: Streams, bulk: Bulk) -> Swarm<Behaviour> {
     let transport = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
-        .map(move |stream, _| Counted::new(stream, read.clone()))
+        .and_then(move |socket, endpoint| bulk.sort(socket, endpoint))
         .upgrade(Version::V1Lazy)
         .authenticate(member)
         .multiplex(Yamux)
@@ -50,7 +39,7 @@ pub(super) fn swarm_of(
     let settings = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(Duration::from_secs(3600))
         .with_substream_upgrade_protocol_override(Version::V1Lazy);
-    Ok(Swarm::new(transport, behaviour, me, settings))
+    Swarm::new(transport, behaviour, me, settings)
 }
 
 /// Listens, and waits until it is known where.

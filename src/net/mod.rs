@@ -3,7 +3,7 @@
 //! libp2p over TCP. Every connection is encrypted by TLS 1.3 with libp2p certificates ([`tls`]),
 //! and both ends prove that they hold the site key before anything else is answered
 //! ([`member`]). On it, yamux ([`mux`]) carries one control stream each way ([`control`]) and data
-//! streams ([`data`]). Nodes find each other by multicast DNS ([`discovery`]), by configured
+//! streams ([`data`]); what is large comes over connections of its own ([`bulk`]). Nodes find each other by multicast DNS ([`discovery`]), by configured
 //! addresses, and by what members tell of each other ([`site`]). In a small site all are connected
 //! to all, in a large one to its hubs ([`shape`]).
 //!
@@ -11,6 +11,7 @@
 //! serves them ([`Serve`]).
 
 mod book;
+mod bulk;
 pub mod control;
 mod counted;
 pub mod data;
@@ -22,6 +23,7 @@ mod identity;
 mod listen;
 pub mod member;
 mod mux;
+mod pool;
 mod pulse;
 mod shape;
 mod site;
@@ -101,60 +103,4 @@ pub fn identity_of(state_dir: &Path) -> Result<NodeId, NetError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use futures::future::BoxFuture;
-    use tokio::sync::mpsc::Receiver;
-
-    use super::*;
-    use crate::core::wire::message::Request;
-
-    /// It has nothing to give.
-    struct Nothing;
-
-    impl Serve for Nothing {
-        fn serve<'a>(&'a self, _: NodeId, _: Request, _: Reply<'a>) -> BoxFuture<'a, std::io::Result<()>> {
-            Box::pin(async { Ok(()) })
-        }
-    }
-
-    async fn node(dir: &Path, peers: Vec<Multiaddr>) -> (Net, Receiver<Event>) {
-        let config = Config {
-            site: "lisbon".parse().expect("a name"),
-            key: SiteKey::from_bytes([7; 32]),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            peers,
-            mdns: false,
-            weight: 100,
-            wan_limit: None,
-        };
-        start(dir, config, Arc::new(Nothing)).await.expect("a free port")
-    }
-
-    async fn next_weight(events: &mut Receiver<Event>) -> u32 {
-        let next = tokio::time::timeout(Duration::from_secs(20), events.recv()).await;
-        match next.expect("an event within 20 s") {
-            Some(Event::Up { hello, .. }) => hello.weight,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_new_weight_is_told_to_members_and_nothing_else_changes() {
-        let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
-        let (first, mut seen_by_first) = node(dirs[0].path(), Vec::new()).await;
-        let (second, mut seen_by_second) = node(dirs[1].path(), first.addresses()).await;
-        assert_eq!(next_weight(&mut seen_by_second).await, 100);
-        assert_eq!(next_weight(&mut seen_by_first).await, 100);
-        for weight in [25, 0, 100] {
-            first.set_weight(weight).await;
-            assert_eq!(next_weight(&mut seen_by_second).await, weight);
-            assert_eq!(second.contacts()[0].hello.weight, weight);
-        }
-        first.set_weight(100).await; // no news
-        first.set_weight(7).await;
-        assert_eq!(next_weight(&mut seen_by_second).await, 7);
-        assert!(seen_by_first.try_recv().is_err(), "its own weight is no event");
-    }
-}
+mod tests;

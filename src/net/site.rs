@@ -15,18 +15,22 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tokio_util::sync::CancellationToken;
 
 use super::book::{Known, Nameless};
+use super::bulk::{Arrived, Bulk};
 use super::control::{self, Heard, Hello, Report};
-use super::data::{Pool, Serve};
+use super::data::Serve;
 use super::handle::{Contact, Event, Member, Net, Order};
 use super::listen::{listen, swarm_of};
+use super::member::MemberUpgrade;
+use super::pool::Pool;
 use super::pulse::{Pulse, Slack};
 use super::shape::Shape;
 use super::streams::{self, CONTROL, Inbound, Opener, Streams};
+use super::tls::Tls;
 use super::{Config, NetError, discovery, node_id};
 
 /// A connection is made within this, or not at all.
@@ -36,6 +40,8 @@ pub(super) const HANDSHAKE: Duration = Duration::from_secs(8);
 pub(super) const POLITE: Duration = Duration::from_millis(300);
 pub(super) const REDIAL: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
+/// Bulk connections that one member may make: what it has use for, and some that it has given up.
+const BULK_OF_ONE: usize = 6;
 const BAN: Duration = Duration::from_secs(600);
 
 #[derive(NetworkBehaviour)]
@@ -56,6 +62,8 @@ pub(super) struct Connection {
     pub(super) cancel: CancellationToken,
     pub(super) hello: Option<Hello>,
     pub(super) pulse: Arc<Pulse>,
+    /// Places for bulk connections that the other end makes.
+    pub(super) bulk: Arc<Semaphore>,
     /// How many members the other end said that it has.
     pub(super) members: u32,
 }
@@ -89,7 +97,9 @@ pub(super) async fn start(
     let me = keypair.public().to_peer_id();
     let (streams, inbound) = Streams::new(256);
     let read = Arc::default();
-    let mut swarm = swarm_of(&keypair, &config, streams, Arc::clone(&read))?;
+    let member = MemberUpgrade::new(Tls::new(&keypair)?, &config.key, &config.site, me);
+    let (bulk, arrived) = Bulk::new(member.clone(), Arc::clone(&read));
+    let mut swarm = swarm_of(me, member, streams, bulk.clone());
     let listen = listen(&mut swarm, config.listen).await?;
     let tag = config.key.derive("discovery", &config.site);
     let (found_sender, found) = mpsc::channel(64);
@@ -108,6 +118,7 @@ pub(super) async fn start(
         listening: Arc::default(),
         pool: Arc::new(Pool::new(slack.clone())),
         slack,
+        bulk,
         hub: Arc::new(true.into()),
         connected: Arc::default(),
         read,
@@ -139,7 +150,7 @@ pub(super) async fn start(
     };
     site.note_addresses();
     config.peers.into_iter().for_each(|address| site.configure(address));
-    tokio::spawn(site.run(inbound, found, orders, reports));
+    tokio::spawn(site.run(inbound, arrived, found, orders, reports));
     Ok((net, events))
 }
 
@@ -147,6 +158,7 @@ impl Site {
     async fn run(
         mut self,
         mut inbound: mpsc::Receiver<Inbound>,
+        mut arrived: mpsc::Receiver<Arrived>,
         mut found: mpsc::Receiver<discovery::Found>,
         mut orders: mpsc::Receiver<Order>,
         mut reports: mpsc::Receiver<Report>,
@@ -164,6 +176,7 @@ impl Site {
                 Some((connection, heard)) = reports.recv(), if !full => self.on_heard(connection, heard),
                 event = self.swarm.select_next_some() => self.on_swarm(event),
                 Some(stream) = inbound.recv() => self.on_stream(stream),
+                Some(bulk) = arrived.recv() => self.on_bulk(bulk),
                 Some((peer, address)) = found.recv() => self.learn(peer, vec![address]),
                 order = orders.recv() => match order {
                     Some(Order::Ban(peer)) => self.ban(peer),
@@ -180,6 +193,7 @@ impl Site {
     fn look_around(&mut self) {
         self.dial_due();
         self.close_unused();
+        self.net.pool.rest();
         self.announce();
     }
 
@@ -255,10 +269,12 @@ impl Site {
             cancel: CancellationToken::new(),
             hello: None,
             pulse: Arc::new(Pulse::new(self.net.connected.clone())),
+            bulk: Arc::new(Semaphore::new(BULK_OF_ONE)),
             members: 0,
         };
         self.speak_on(&connection, queue);
         self.connections.insert(id, connection);
+        self.net.pool.know(id);
         self.net.connected.store(self.connections.len(), Ordering::Relaxed);
     }
 

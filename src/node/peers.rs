@@ -107,7 +107,9 @@ impl Batch<'_> {
             fetch: false,
         };
         let request = Request { body: Some(request::Body::Chunks(body)) };
-        let asked = order.abort.run_until_cancelled(self.node.inner.net.ask(&order.source, &request));
+        let bytes = manifest.bytes_of(order.chunks.iter());
+        let asked = self.node.inner.net.ask_for_content(&order.source, &request, bytes);
+        let asked = order.abort.run_until_cancelled(asked);
         let Some(answer) = asked.await else { return Ok(BatchEnd::Slow) };
         let mut answer = answer?;
         match answer.response.status() {
