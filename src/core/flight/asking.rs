@@ -230,7 +230,8 @@ impl Flight {
         }
         let Role::Lead(lead) = &mut self.role else { return };
         let Some(asking) = &mut lead.asking else { return };
-        if asking.until + cx.patience() <= cx.now && asking.unseen.take().is_some() {
+        if asking.until + cx.patience() + self.doubts.of_members() <= cx.now && asking.unseen.take().is_some()
+        {
             // It never came, and what the others said meanwhile is old.
             asking.unanswered = cx.members.keys().copied().collect();
             (asking.again_at, asking.until) = (Some(cx.now + ASK / 2), cx.now + ASK);
@@ -243,7 +244,8 @@ impl Flight {
         let answered = asking.is_answered();
         // A blob that is here needs no WAN, and so no answers.
         let complete = self.manifest.as_ref().is_some_and(|manifest| manifest.count() == self.held.len());
-        let over = cx.settled && (answered || asking.until + cx.patience() <= cx.now);
+        let over =
+            cx.settled && (answered || asking.until + cx.patience() + self.doubts.of_members() <= cx.now);
         if asking.anew && over && !complete {
             lead.asking = None;
             return self.ask_again(cx);

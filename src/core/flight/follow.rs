@@ -1,10 +1,11 @@
-//! What a follower does: find the lead, listen to it, and leave it when it fails.
+//! What a follower does: listen to the lead, and leave it when it fails.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::crowd::{self, CALLS};
+use super::haste::Doubts;
 use super::lead::RARER;
 use super::message::Have;
 use super::state::{Flight, Role};
@@ -14,8 +15,6 @@ use crate::core::id::NodeId;
 use crate::core::strain;
 use crate::core::swarm;
 
-/// A lead that is asked to be followed answers within this; half way it is asked again.
-const ANSWER: Duration = Duration::from_millis(1000);
 /// A lead that says nothing for so long is suspected (it speaks twice a second).
 const SILENCE: Duration = Duration::from_millis(2500);
 /// A lead heard of so recently is not given up on hearsay.
@@ -28,68 +27,18 @@ const IN_FLIGHT: usize = 2;
 const LOST: Duration = Duration::from_millis(500);
 /// What it newly holds waits so long for company.
 const NEWS_GAP: Duration = Duration::from_millis(15);
-/// A lead that failed is not asked again for so long.
-pub(super) const SUSPECT: Duration = Duration::from_secs(10);
+/// A lead that was heard for so long is above all doubt.
+const STEADY: Duration = Duration::from_secs(10);
 /// A lead without WAN bytes that has not handed over so long after it should have is left.
 const OVERDUE: Duration = Duration::from_millis(500);
-/// So many nodes in a row are asked at once; then a pause comes before each, and doubles.
-const FREE_JOINS: u32 = 4;
-/// After so many in a row nobody will lead it.
-const VAIN_JOINS: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(300);
-/// After so many redirects in a row a node leads by itself.
-const REDIRECTS: u32 = 6;
 /// A chunk that no reachable source holds for so long is asked of the lead.
 const NEED: Duration = Duration::from_secs(2);
-
-/// How often in a row it was sent elsewhere. While nodes do not yet see the same site they may send
-/// each other in circles; going ever slower gives them time to see it.
-#[derive(Debug, Default)]
-pub(super) struct Haste {
-    joins: u32,
-    last: Option<Instant>,
-}
-
-impl Haste {
-    /// It has been sent around for so long that there is no sense in it.
-    pub(super) fn is_in_vain(&self) -> bool {
-        self.joins > VAIN_JOINS
-    }
-
-    /// How long to wait before the next node is asked to lead.
-    fn pause(&mut self, now: Instant) -> Duration {
-        let again = self.last.is_some_and(|last| now < last + 2 * LONGEST_PAUSE);
-        self.joins = if again { self.joins + 1 } else { 0 };
-        self.last = Some(now);
-        match self.joins.checked_sub(FREE_JOINS) {
-            None => Duration::ZERO,
-            Some(more) => (PAUSE * 2u32.pow(more.min(5))).min(LONGEST_PAUSE),
-        }
-    }
-}
-
-/// Waiting for a lead's first news.
-#[derive(Debug)]
-pub struct Joining {
-    pub(super) lead: NodeId,
-    /// The lead is known by name only, and not connected yet.
-    pub(super) absent: bool,
-    again_at: Option<Instant>,
-    until: Instant,
-}
-
-impl Joining {
-    pub(super) fn deadline(&self, patience: Duration) -> Instant {
-        let until = self.until + patience;
-        self.again_at.map_or(until, |again| (again + patience / 2).min(until))
-    }
-}
 
 /// Listening to a lead.
 #[derive(Debug)]
 pub struct Following {
     pub(super) lead: NodeId,
+    since: Instant,
     heard: Instant,
     number: u64,
     /// How far behind the lead is.
@@ -135,77 +84,6 @@ impl Following {
 }
 
 impl Flight {
-    /// Asks the best-ranked node to lead; leads if that is this one.
-    pub(super) fn seek_lead(&mut self, cx: &mut Context) {
-        let best = cx.best(&self.blob, |node| !self.is_suspect(cx.now, node));
-        if best == cx.me {
-            self.become_lead(cx);
-        } else {
-            self.join(cx, best);
-        }
-    }
-
-    pub(super) fn join(&mut self, cx: &mut Context, lead: NodeId) {
-        let absent = !cx.is_member(&lead);
-        if absent && self.called.len() < 2 * CALLS && self.called.insert(lead) {
-            cx.act(Effect::Connect { nodes: vec![lead] });
-        }
-        let pause = self.haste.pause(cx.now);
-        let again = if pause.is_zero() { ANSWER / 2 } else { pause };
-        let again_at = (!absent).then_some(cx.now + again);
-        self.role = Role::Joining(Joining { lead, absent, again_at, until: cx.now + pause + ANSWER });
-        if !absent && pause.is_zero() {
-            self.ask_to_follow(cx, lead);
-        }
-    }
-
-    pub(super) fn ask_to_follow(&self, cx: &mut Context, lead: NodeId) {
-        let suspects = self.suspects.iter().filter(|(_, until)| **until > cx.now).map(|(node, _)| *node);
-        let shares = cx.config.shares;
-        let step = Step::Follow {
-            held: if shares { self.held.clone() } else { ChunkSet::new() },
-            suspects: suspects.collect(),
-            manifest: self.manifest.is_some() && shares,
-            urgency: self.urgency,
-            leech: !shares,
-        };
-        self.say(cx, lead, step);
-    }
-
-    pub(super) fn suspect(&mut self, cx: &Context, node: NodeId) {
-        self.suspects.insert(node, cx.now + SUSPECT);
-    }
-
-    pub(super) fn suspect_all(&mut self, cx: &Context, nodes: &[NodeId]) {
-        for node in nodes.iter().filter(|node| **node != cx.me) {
-            self.suspects.insert(*node, cx.now + SUSPECT);
-        }
-    }
-
-    pub(super) fn on_redirect(&mut self, cx: &mut Context, from: NodeId, to: NodeId, unfit: bool) {
-        if self.lead() != Some(from) {
-            return;
-        }
-        if unfit {
-            self.suspect(cx, from);
-        }
-        self.redirects += 1;
-        if to == cx.me || self.redirects > REDIRECTS {
-            self.become_lead(cx);
-        } else if self.is_suspect(cx.now, &to) {
-            // It does not know yet what we know; it will soon. The timer of joining asks it again.
-            let until = cx.now + ANSWER;
-            self.role = Role::Joining(Joining {
-                lead: from,
-                absent: false,
-                again_at: Some(cx.now + ANSWER / 3),
-                until,
-            });
-        } else {
-            self.join(cx, to);
-        }
-    }
-
     pub(super) fn on_sources(&mut self, cx: &mut Context, from: NodeId, sources: Sources) {
         if self.lead() != Some(from) {
             if matches!(self.role, Role::Lead(_)) && !cx.config.shares {
@@ -243,6 +121,9 @@ impl Flight {
         self.redirects = 0;
         match &mut self.role {
             Role::Following(following) => {
+                if cx.now.saturating_duration_since(following.since) >= STEADY {
+                    self.doubts = Doubts::default();
+                }
                 following.lead_lag = sources.lag();
                 following.heard = cx.now;
                 following.crowd = sources.crowd as usize;
@@ -257,6 +138,7 @@ impl Flight {
             role => {
                 *role = Role::Following(Following {
                     lead,
+                    since: cx.now,
                     heard: cx.now,
                     number: sources.number,
                     lead_lag: sources.lag(),
@@ -307,23 +189,12 @@ impl Flight {
         }
     }
 
-    pub(super) fn joining_tick(&mut self, cx: &mut Context) {
-        let Role::Joining(joining) = &mut self.role else { return };
-        let lead = joining.lead;
-        if joining.again_at.is_some_and(|at| at + cx.patience() / 2 <= cx.now) {
-            joining.again_at = None;
-            self.ask_to_follow(cx, lead);
-        } else if joining.until + cx.patience() <= cx.now {
-            self.suspect(cx, lead);
-            self.seek_lead(cx);
-        }
-    }
-
     pub(super) fn following_tick(&mut self, cx: &mut Context) {
         let Role::Following(following) = &mut self.role else { return };
         let lead = following.lead;
-        let patience = following.patience(cx.patience());
+        let patience = following.patience(cx.patience() + self.doubts.grace());
         if cx.now.saturating_duration_since(following.heard) >= SILENCE + patience {
+            self.doubts.another();
             self.suspect(cx, lead);
             return self.seek_lead(cx);
         }

@@ -158,11 +158,12 @@ impl Lead {
         settled_at: Instant,
         stalls: Duration,
         patience: Duration,
+        grace: Duration,
     ) -> Option<Instant> {
         let asking = self.asking.as_ref().map(|asking| match asking.again_at {
             _ if asking.is_answered() => settled_at,
-            Some(again) => (again + patience / 2).min(asking.until + patience),
-            None => (asking.until + patience).max(settled_at),
+            Some(again) => (again + patience / 2).min(asking.until + patience + grace),
+            None => (asking.until + patience + grace).max(settled_at),
         });
         let beat = (!self.followers.is_empty()).then_some(self.beat_at);
         let stalls = (!self.overdue && !self.runs.is_empty()).then_some(self.progress + stalls + patience);

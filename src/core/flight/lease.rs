@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::context::Context;
-use super::follow::SUSPECT;
+use super::join::SUSPECT;
 use super::lead::STALLED;
 use super::state::{Flight, Role};
 use super::{Effect, Step};

@@ -20,6 +20,8 @@ mod context;
 mod crowd;
 mod encoding;
 pub mod follow;
+mod haste;
+mod join;
 pub mod lead;
 mod lease;
 mod leech;

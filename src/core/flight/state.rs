@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::crowd;
-use super::follow::{Following, Haste, Joining};
+use super::follow::Following;
+use super::haste::{Doubts, Haste};
+use super::join::Joining;
 use super::lead::{Asks, Lead, STALLED};
 use super::{Effect, Failure, FailureKind, Shelf, Step, Urgency, WanEnd};
 use crate::core::chunkset::ChunkSet;
@@ -59,6 +61,7 @@ pub(super) struct Flight {
     pub(super) redirects: u32,
     pub(super) haste: Haste,
     pub(super) suspects: BTreeMap<NodeId, Instant>,
+    pub(super) doubts: Doubts,
     pub(super) swarm: Swarm,
     /// This node has pulled over the WAN in this flight.
     pub(super) pulls: bool,
@@ -92,6 +95,7 @@ impl Flight {
             redirects: 0,
             haste: Haste::default(),
             suspects: BTreeMap::new(),
+            doubts: Doubts::default(),
             swarm: Swarm::default(),
             pulls: false,
             inherited: ChunkSet::new(),
@@ -124,9 +128,11 @@ impl Flight {
     pub(super) fn deadline(&self, settled_at: Instant, patience: Duration) -> Option<Instant> {
         let role = match &self.role {
             Role::New => None,
-            Role::Lead(lead) => lead.deadline(settled_at, self.patience(), patience),
-            Role::Joining(joining) => Some(joining.deadline(patience)),
-            Role::Following(following) => Some(following.deadline(patience)),
+            Role::Lead(lead) => {
+                lead.deadline(settled_at, self.patience(), patience, self.doubts.of_members())
+            }
+            Role::Joining(joining) => Some(joining.deadline(patience + self.doubts.grace())),
+            Role::Following(following) => Some(following.deadline(patience + self.doubts.grace())),
         };
         let retries = self.manifest.is_none()
             && !self.manifest_under_way

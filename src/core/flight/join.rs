@@ -1,0 +1,200 @@
+//! Finding a lead: asking the best in rank, and whom it sends this node to.
+
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::crowd::CALLS;
+use super::state::{Flight, Role};
+use super::{Effect, Step};
+use crate::core::chunkset::ChunkSet;
+use crate::core::id::NodeId;
+
+/// A lead that is asked to be followed answers within this; half way it is asked again.
+const ANSWER: Duration = Duration::from_millis(1000);
+/// A lead that failed is not asked again for so long.
+pub(super) const SUSPECT: Duration = Duration::from_secs(10);
+/// After so many redirects in a row a node leads by itself.
+const REDIRECTS: u32 = 6;
+
+/// Waiting for a lead's first news.
+#[derive(Debug)]
+pub struct Joining {
+    pub(super) lead: NodeId,
+    /// The lead is known by name only, and not connected yet.
+    pub(super) absent: bool,
+    again_at: Option<Instant>,
+    until: Instant,
+    /// This one was asked to lead, and says that it follows another, whom this node has left.
+    kept: Option<NodeId>,
+}
+
+impl Joining {
+    pub(super) fn deadline(&self, patience: Duration) -> Instant {
+        let until = self.until + patience;
+        self.again_at.map_or(until, |again| (again + patience / 2).min(until))
+    }
+}
+
+impl Flight {
+    /// Asks the best-ranked node to lead; leads if that is this one.
+    pub(super) fn seek_lead(&mut self, cx: &mut Context) {
+        let best = cx.best(&self.blob, |node| !self.is_suspect(cx.now, node));
+        if best == cx.me {
+            self.become_lead(cx);
+        } else {
+            self.join(cx, best);
+        }
+    }
+
+    pub(super) fn join(&mut self, cx: &mut Context, lead: NodeId) {
+        let absent = !cx.is_member(&lead);
+        if absent && self.called.len() < 2 * CALLS && self.called.insert(lead) {
+            cx.act(Effect::Connect { nodes: vec![lead] });
+        }
+        let pause = self.haste.pause(cx.now);
+        let again = if pause.is_zero() { ANSWER / 2 } else { pause };
+        let again_at = (!absent).then_some(cx.now + again);
+        let until = cx.now + pause + ANSWER;
+        self.role = Role::Joining(Joining { lead, absent, again_at, until, kept: None });
+        if !absent && pause.is_zero() {
+            self.ask_to_follow(cx, lead);
+        }
+    }
+
+    pub(super) fn ask_to_follow(&self, cx: &mut Context, lead: NodeId) {
+        let suspects = self.suspects.iter().filter(|(_, until)| **until > cx.now).map(|(node, _)| *node);
+        let shares = cx.config.shares;
+        let step = Step::Follow {
+            held: if shares { self.held.clone() } else { ChunkSet::new() },
+            suspects: suspects.collect(),
+            manifest: self.manifest.is_some() && shares,
+            urgency: self.urgency,
+            leech: !shares,
+        };
+        self.say(cx, lead, step);
+    }
+
+    pub(super) fn suspect(&mut self, cx: &Context, node: NodeId) {
+        self.suspects.insert(node, cx.now + SUSPECT);
+    }
+
+    pub(super) fn suspect_all(&mut self, cx: &Context, nodes: &[NodeId]) {
+        for node in nodes.iter().filter(|node| **node != cx.me) {
+            self.suspects.insert(*node, cx.now + SUSPECT);
+        }
+    }
+
+    pub(super) fn on_redirect(&mut self, cx: &mut Context, from: NodeId, to: NodeId, unfit: bool) {
+        if self.lead() != Some(from) {
+            return;
+        }
+        if unfit {
+            self.suspect(cx, from);
+        }
+        self.redirects += 1;
+        if to == cx.me || self.redirects > REDIRECTS {
+            self.become_lead(cx);
+        } else if self.is_suspect(cx.now, &to) {
+            // It may not know yet what we know. The timer of joining asks it again, and at last believes it.
+            let until = match &self.role {
+                Role::Joining(joining) if joining.kept == Some(to) => joining.until,
+                _ => cx.now + ANSWER,
+            };
+            let again_at = Some(cx.now + ANSWER / 3);
+            self.role = Role::Joining(Joining { lead: from, absent: false, again_at, until, kept: Some(to) });
+        } else {
+            self.join(cx, to);
+        }
+    }
+
+    pub(super) fn joining_tick(&mut self, cx: &mut Context) {
+        let Role::Joining(joining) = &mut self.role else { return };
+        let (lead, kept) = (joining.lead, joining.kept);
+        let patience = cx.patience() + self.doubts.grace();
+        if joining.again_at.is_some_and(|at| at + patience / 2 <= cx.now) {
+            joining.again_at = None;
+            self.ask_to_follow(cx, lead);
+        } else if joining.until + patience <= cx.now {
+            self.doubts.another();
+            if let Some(kept) = kept {
+                // Who still hears the lead is believed: it was late, and lives.
+                self.suspects.remove(&kept);
+                return self.join(cx, kept);
+            }
+            self.suspect(cx, lead);
+            self.seek_lead(cx);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::core::flight::{Config, Coordinator, Input, Message, Shelf, Urgency};
+    use crate::core::id::{BlobId, ManifestId};
+    use crate::core::manifest::Manifest;
+
+    struct Nothing;
+
+    impl Shelf for Nothing {
+        fn holding(&self, _: &BlobId) -> Option<(Arc<Manifest>, ChunkSet)> {
+            None
+        }
+    }
+
+    /// Whom it asks to lead, until then.
+    fn asks(it: &mut Coordinator, until: Instant) -> Vec<(NodeId, Instant)> {
+        let mut asked = Vec::new();
+        while let Some(at) = it.deadline().filter(|at| *at <= until) {
+            it.handle(at, Input::Tick, &Nothing);
+            while let Some(effect) = it.poll() {
+                if let Effect::Send { to, message: Message { step: Step::Follow { .. }, .. } } = effect {
+                    asked.push((to, at));
+                }
+            }
+        }
+        asked
+    }
+
+    #[test]
+    fn a_lead_that_others_still_hear_is_gone_back_to_and_given_more_time() {
+        let start = Instant::now();
+        let config = Config { settle: Duration::ZERO, weight: 0, ..Config::default() };
+        let mut it = Coordinator::new(start, NodeId::from_bytes([1; 32]), config);
+        for n in [2, 3] {
+            it.handle(start, Input::Joined { node: NodeId::from_bytes([n; 32]), weight: 100 }, &Nothing);
+        }
+        let (blob, manifest) = (BlobId::of(b"blob"), ManifestId::of(b"manifest"));
+        it.handle(start, Input::Want { blob, manifest, urgency: Urgency::Foreground }, &Nothing);
+        let Some(Effect::Send { to: lead, .. }) = it.poll() else { panic!("it asks nobody to lead") };
+        let mut now = start + ANSWER;
+        let asked = asks(&mut it, now);
+        assert!(asked[0].0 == lead && asked.len() == 2, "once more, then the next in rank: {asked:?}");
+        let other = asked[1].0;
+        assert_ne!(other, lead);
+        // The other hears the lead, and says so whenever it is asked.
+        let (mut next, mut answered) = (other, 0);
+        while next == other {
+            let step = Step::Redirect { to: lead, unfit: false };
+            it.handle(
+                now,
+                Input::Message { from: other, message: Message { blob, manifest, step } },
+                &Nothing,
+            );
+            answered += 1;
+            (next, now) = loop {
+                let at = it.deadline().expect("it has something to wait for");
+                if let Some(asked) = asks(&mut it, at).first() {
+                    break *asked;
+                }
+            };
+        }
+        assert!(next == lead && answered > 1, "the other may not know yet, and is asked again: {answered}");
+        let back = now;
+        let given_up = asks(&mut it, back + 10 * ANSWER).into_iter().find(|(node, _)| *node == other);
+        let (_, at) = given_up.expect("it is silent for good");
+        assert!(at >= back + 3 * ANSWER, "twice in doubt: {:?}", at - back);
+    }
+}
