@@ -14,8 +14,8 @@ use super::pulse::Slack;
 const KEEP: usize = 4;
 /// Bulk connections to one member: as many as batches are asked of it at a time.
 const BULK: usize = 3;
-/// A member that is to bring so many bytes gets them: a handshake costs as much as half a megabyte
-/// through the multiplexer, at both ends.
+/// A member that is to bring so many bytes gets them. In a large site each brings little of a package, and
+/// handshakes are what its first seconds are full of.
 const WORTH: u64 = 2 << 20;
 /// A bulk connection that nobody needs is closed after so long.
 pub(super) const REST: Duration = Duration::from_secs(10);
