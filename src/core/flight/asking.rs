@@ -272,17 +272,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::core::flight::{Config, Coordinator, Input, Message, Shelf, Urgency};
+    use crate::core::flight::{Config, Coordinator, Input, Message, Nothing, Urgency};
     use crate::core::id::{BlobId, ChunkId, PackId};
     use crate::core::manifest::{Chunk, Manifest};
-
-    struct Nothing;
-
-    impl Shelf for Nothing {
-        fn holding(&self, _: &BlobId) -> Option<(Arc<Manifest>, ChunkSet)> {
-            None
-        }
-    }
 
     fn node(n: u8) -> NodeId {
         NodeId::from_bytes([n; 32])

@@ -129,20 +129,9 @@ impl Flight {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::core::flight::{Config, Coordinator, Input, Message, Shelf, Urgency};
+    use crate::core::flight::{Config, Coordinator, Input, Message, Nothing, Urgency};
     use crate::core::id::{BlobId, ManifestId};
-    use crate::core::manifest::Manifest;
-
-    struct Nothing;
-
-    impl Shelf for Nothing {
-        fn holding(&self, _: &BlobId) -> Option<(Arc<Manifest>, ChunkSet)> {
-            None
-        }
-    }
 
     /// Whom it asks to lead, until then.
     fn asks(it: &mut Coordinator, until: Instant) -> Vec<(NodeId, Instant)> {

@@ -336,3 +336,14 @@ impl Coordinator {
         }
     }
 }
+
+/// A store that holds nothing.
+#[cfg(test)]
+struct Nothing;
+
+#[cfg(test)]
+impl Shelf for Nothing {
+    fn holding(&self, _: &BlobId) -> Option<(Arc<Manifest>, ChunkSet)> {
+        None
+    }
+}
