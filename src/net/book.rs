@@ -8,8 +8,9 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{self, ConnectionId};
 use libp2p::{Multiaddr, PeerId};
 
+use super::causes;
 use super::control::USUAL_WEIGHT;
-use super::site::{HANDSHAKE, POLITE, REDIAL, Site, causes};
+use super::site::{HANDSHAKE, POLITE, REDIAL, Site};
 
 /// A member that was only heard of is forgotten after so many failed dials.
 const FORGET_AFTER: u32 = 12;

@@ -41,7 +41,9 @@ impl Site {
     pub(super) fn on_bulk(&mut self, arrived: Arrived) {
         let known =
             |it: &&Connection| it.peer == arrived.peer && it.hello.is_some() && !it.cancel.is_cancelled();
-        let Some(connection) = self.connections.values().find(known) else { return };
+        let known = self.connections.values().filter(known);
+        // Not one that is closed in a moment, since there are two.
+        let Some(connection) = known.max_by_key(|it| it.preferred) else { return };
         let Ok(place) = connection.bulk.clone().try_acquire_owned() else { return };
         let (cancel, from) = (connection.cancel.clone(), node_id(&arrived.peer));
         connection.pulse.touch();

@@ -3,9 +3,9 @@
 //! libp2p over TCP. Every connection is encrypted by TLS 1.3 with libp2p certificates ([`tls`]),
 //! and both ends prove that they hold the site key before anything else is answered
 //! ([`member`]). On it, yamux ([`mux`]) carries one control stream each way ([`control`]) and data
-//! streams ([`data`]); what is large comes over connections of its own ([`bulk`]). Nodes find each other by multicast DNS ([`discovery`]), by configured
-//! addresses, and by what members tell of each other ([`site`]). In a small site all are connected
-//! to all, in a large one to its hubs ([`shape`]).
+//! streams ([`data`]); what is large comes over connections of its own ([`bulk`]). Nodes find each
+//! other by multicast DNS ([`discovery`]), by configured addresses, and by what members tell of each
+//! other ([`site`]). In a small site all are connected to all, in a large one to its hubs ([`shape`]).
 //!
 //! This layer knows nothing of stores or flights: it hands messages up and requests to whoever
 //! serves them ([`Serve`]).
@@ -100,6 +100,17 @@ pub async fn start(
 /// [`NetError::Identity`].
 pub fn identity_of(state_dir: &Path) -> Result<NodeId, NetError> {
     Ok(node_id(&load_identity(state_dir)?.public().to_peer_id()))
+}
+
+/// An error with its causes: libp2p's own display leaves them out.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut at = error.source();
+    while let Some(cause) = at {
+        text = format!("{text}: {cause}");
+        at = cause.source();
+    }
+    text
 }
 
 #[cfg(test)]

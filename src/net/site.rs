@@ -31,7 +31,7 @@ use super::pulse::{Pulse, Slack};
 use super::shape::Shape;
 use super::streams::{self, CONTROL, Inbound, Opener, Streams};
 use super::tls::Tls;
-use super::{Config, NetError, discovery, node_id};
+use super::{Config, NetError, causes, discovery, node_id};
 
 /// A connection is made within this, or not at all.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(8);
@@ -396,15 +396,4 @@ fn is_loopback(address: &Multiaddr) -> bool {
         Protocol::Ip6(ip) => ip.is_loopback(),
         _ => false,
     })
-}
-
-/// An error with its causes: libp2p's own display leaves them out.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut at = error.source();
-    while let Some(cause) = at {
-        text = format!("{text}: {cause}");
-        at = cause.source();
-    }
-    text
 }

@@ -22,6 +22,8 @@ pub struct Joining {
     pub(super) lead: NodeId,
     /// The lead is known by name only, and not connected yet.
     pub(super) absent: bool,
+    /// It has been asked, and may be late to answer.
+    asked: bool,
     again_at: Option<Instant>,
     until: Instant,
     /// This one was asked to lead, and says that it follows another, whom this node has left.
@@ -31,11 +33,36 @@ pub struct Joining {
 impl Joining {
     pub(super) fn deadline(&self, patience: Duration) -> Instant {
         let until = self.until + patience;
-        self.again_at.map_or(until, |again| (again + patience / 2).min(until))
+        self.again(patience).map_or(until, |again| again.min(until))
+    }
+
+    /// When to ask it, or to ask it again.
+    fn again(&self, patience: Duration) -> Option<Instant> {
+        self.again_at.map(|at| if self.asked { at + patience / 2 } else { at })
     }
 }
 
 impl Flight {
+    /// The first message of a flight that this node was not part of: somebody wants to follow.
+    pub(super) fn on_asked(&mut self, cx: &mut Context, from: NodeId, step: Step) {
+        if !cx.config.shares {
+            self.over = true;
+            return self.on_message(cx, from, step);
+        }
+        if let Step::Follow { suspects, .. } = &step {
+            self.suspect_all(cx, suspects);
+        }
+        let best = cx.best(&self.blob, |node| !self.is_suspect(cx.now, node));
+        if best == cx.me || best == from {
+            self.become_lead(cx);
+            self.on_message(cx, from, step);
+        } else {
+            // Nothing ties this node to the flight: the better one will lead it.
+            self.say(cx, from, Step::Redirect { to: best, unfit: false });
+            self.over = true;
+        }
+    }
+
     /// Asks the best-ranked node to lead; leads if that is this one.
     pub(super) fn seek_lead(&mut self, cx: &mut Context) {
         let best = cx.best(&self.blob, |node| !self.is_suspect(cx.now, node));
@@ -55,8 +82,9 @@ impl Flight {
         let again = if pause.is_zero() { ANSWER / 2 } else { pause };
         let again_at = (!absent).then_some(cx.now + again);
         let until = cx.now + pause + ANSWER;
-        self.role = Role::Joining(Joining { lead, absent, again_at, until, kept: None });
-        if !absent && pause.is_zero() {
+        let asked = !absent && pause.is_zero();
+        self.role = Role::Joining(Joining { lead, absent, asked, again_at, until, kept: None });
+        if asked {
             self.ask_to_follow(cx, lead);
         }
     }
@@ -72,6 +100,10 @@ impl Flight {
             leech: !shares,
         };
         self.say(cx, lead, step);
+    }
+
+    pub(super) fn is_suspect(&self, now: Instant, node: &NodeId) -> bool {
+        self.suspects.get(node).is_some_and(|&until| until > now)
     }
 
     pub(super) fn suspect(&mut self, cx: &Context, node: NodeId) {
@@ -101,7 +133,14 @@ impl Flight {
                 _ => cx.now + ANSWER,
             };
             let again_at = Some(cx.now + ANSWER / 3);
-            self.role = Role::Joining(Joining { lead: from, absent: false, again_at, until, kept: Some(to) });
+            self.role = Role::Joining(Joining {
+                lead: from,
+                absent: false,
+                asked: true,
+                again_at,
+                until,
+                kept: Some(to),
+            });
         } else {
             self.join(cx, to);
         }
@@ -111,8 +150,8 @@ impl Flight {
         let Role::Joining(joining) = &mut self.role else { return };
         let (lead, kept) = (joining.lead, joining.kept);
         let patience = cx.patience() + self.doubts.grace();
-        if joining.again_at.is_some_and(|at| at + patience / 2 <= cx.now) {
-            joining.again_at = None;
+        if joining.again(patience).is_some_and(|at| at <= cx.now) {
+            (joining.asked, joining.again_at) = (true, None);
             self.ask_to_follow(cx, lead);
         } else if joining.until + patience <= cx.now {
             self.doubts.another();

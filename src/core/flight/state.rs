@@ -120,10 +120,6 @@ impl Flight {
         }
     }
 
-    pub(super) fn is_suspect(&self, now: Instant, node: &NodeId) -> bool {
-        self.suspects.get(node).is_some_and(|&until| until > now)
-    }
-
     /// `patience`: how much longer than usual others have, where this node is behind.
     pub(super) fn deadline(&self, settled_at: Instant, patience: Duration) -> Option<Instant> {
         let role = match &self.role {
@@ -199,26 +195,6 @@ impl Flight {
         } else if self.lead() == Some(node) {
             self.seek_lead(cx);
             self.note_lost(node);
-        }
-    }
-
-    /// The first message of a flight that this node was not part of: somebody wants to follow.
-    pub(super) fn on_asked(&mut self, cx: &mut Context, from: NodeId, step: Step) {
-        if !cx.config.shares {
-            self.over = true;
-            return self.on_message(cx, from, step);
-        }
-        if let Step::Follow { suspects, .. } = &step {
-            self.suspect_all(cx, suspects);
-        }
-        let best = cx.best(&self.blob, |node| !self.is_suspect(cx.now, node));
-        if best == cx.me || best == from {
-            self.become_lead(cx);
-            self.on_message(cx, from, step);
-        } else {
-            // Nothing ties this node to the flight: the better one will lead it.
-            self.say(cx, from, Step::Redirect { to: best, unfit: false });
-            self.over = true;
         }
     }
 
