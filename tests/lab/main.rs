@@ -183,7 +183,8 @@ fn four_leads_keep_to_one_wan_limit() {
 
 #[test]
 fn a_background_flight_uses_an_idle_wan() {
-    play("yielding.py", "alone", &["--seconds", "20"]);
+    // Where others use the machine's processors, each pause of it is one of the link; the benchmark has 0.9.
+    play("yielding.py", "alone", &["--seconds", "20", "--least", "0.8"]);
 }
 
 #[test]

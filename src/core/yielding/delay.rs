@@ -16,6 +16,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// The present is the shortest of the last so many, none older than this.
 const RECENT: usize = 3;
 const RECENTLY: Duration = Duration::from_millis(900);
+/// One of them alone may be a machine that stood still, so the last but one counts for longer.
+const PAIR: usize = 2;
+const PAIRED: Duration = Duration::from_millis(2500);
 /// A queue that others fill goes up and down. What stays within this for so long is another route.
 const FLAT: Duration = Duration::from_millis(6);
 const FLAT_FOR: Duration = Duration::from_secs(30);
@@ -56,12 +59,16 @@ impl Delays {
             *shortest = round_trip.min(*shortest);
         }
         self.recent.push_back((now, round_trip));
-        while self.recent.len() > RECENT
-            || self.recent.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > RECENTLY)
-        {
+        while self.recent.front().is_some_and(|(at, _)| self.is_past(now.saturating_duration_since(*at))) {
             self.recent.pop_front();
         }
         self.look_for_another_route(now, resting);
+    }
+
+    /// Whether the oldest of the recent ones, of this age, says nothing of the present any more.
+    fn is_past(&self, age: Duration) -> bool {
+        let within = if self.recent.len() > PAIR { RECENTLY } else { PAIRED };
+        self.recent.len() > RECENT || age > within
     }
 
     /// What was measured just now says nothing of the present any more.
@@ -77,6 +84,11 @@ impl Delays {
     /// How many samples the present rests on.
     pub(super) fn samples(&self) -> usize {
         self.recent.len()
+    }
+
+    /// Whether more than one sample says how long the wait is at present.
+    pub(super) fn are_sure(&self) -> bool {
+        self.recent.len() >= PAIR
     }
 
     /// The wait in the queue at present.
@@ -130,6 +142,12 @@ mod tests {
         assert_eq!((delays.base(), delays.queueing()), (Some(ms(40)), Some(ms(4))));
         feed(&mut delays, &mut now, false, [90; 3].into_iter());
         assert_eq!(delays.queueing(), Some(ms(50)));
+        feed(&mut delays, &mut now, false, [41].into_iter());
+        now += ms(1400);
+        delays.add(now, ms(1400), false);
+        assert_eq!(delays.queueing(), Some(ms(1)), "one that is late is no queue yet");
+        feed(&mut delays, &mut now, false, [90].into_iter());
+        assert_eq!(delays.queueing(), Some(ms(50)), "two in a row are");
         now += ms(3000);
         delays.add(now, ms(200), false);
         assert_eq!(delays.queueing(), Some(ms(160)), "what is old says nothing of the present");

@@ -79,6 +79,8 @@ pub(super) struct Link {
     pub(super) buffer: f64,
     pub(super) jitter: f64,
     pub(super) probe_loss: f64,
+    /// How many of the probes meet a machine that stands still, for up to a second and a half.
+    pub(super) stalls: f64,
     pub(super) backgrounds: Vec<Background>,
     foreground: Option<Foreground>,
     queue: f64,
@@ -97,6 +99,7 @@ impl Link {
             buffer: (capacity * queue_ms / 1e3).max(4.0 * SEGMENT),
             jitter: 0.002,
             probe_loss: 0.0,
+            stalls: 0.0,
             backgrounds: Vec::new(),
             foreground: None,
             queue: 0.0,
@@ -184,7 +187,9 @@ impl Link {
         let (now, round_trip) = (self.now(), self.base + self.wait());
         for node in self.backgrounds.iter_mut().filter(|node| node.on) {
             if node.probe.is_none() && self.time >= node.next_probe {
-                let late = -self.dice.roll().max(1e-9).ln() * self.jitter;
+                let stalls = self.stalls > 0.0 && self.dice.roll() < self.stalls;
+                let stall = if stalls { self.dice.between(0.1, 1.5) } else { 0.0 };
+                let late = -self.dice.roll().max(1e-9).ln() * self.jitter + stall;
                 let lost = self.dice.roll() < self.probe_loss;
                 let after = round_trip + late + if lost { 0.25 } else { 0.0 };
                 let answer = if lost && self.dice.roll() < 0.2 { None } else { Some(after) };
@@ -242,6 +247,20 @@ mod tests {
             let (came, wait) = link.run(120.0);
             let used = came[0] / (link.capacity * 120.0);
             assert!(used > 0.92, "{}: {used:.3}", described(seed, &link));
+            assert!(wait < 0.045, "{}: {wait:.3}", described(seed, &link));
+        }
+    }
+
+    #[test]
+    fn a_machine_that_stands_still_at_times_is_no_transfer_of_others() {
+        for (seed, mut link) in links().step_by(3) {
+            link.stalls = 0.04;
+            link.join(true);
+            link.begin(0);
+            link.run(10.0);
+            let (came, wait) = link.run(120.0);
+            let used = came[0] / (link.capacity * 120.0);
+            assert!(used > 0.88, "{}: {used:.3}", described(seed, &link));
             assert!(wait < 0.045, "{}: {wait:.3}", described(seed, &link));
         }
     }

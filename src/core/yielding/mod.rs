@@ -54,8 +54,8 @@ const SHRINK: f64 = 0.25;
 /// A queue is empty below this part of the target; if it stays so for so long, nobody else is there.
 const EMPTY: f64 = 0.3;
 const QUIET: Duration = Duration::from_millis(1000);
-/// After so long, which the steady growth would have filled the link in, it is tried by this factor
-/// whether more is free than ever was.
+/// If besides no wait was too long for so long, in which the steady growth would have filled the link, it is
+/// tried by this factor whether more is free than ever was.
 const DESERTED: Duration = Duration::from_secs(4);
 const TRYING: f64 = 1.2;
 /// The start is over after this time in any case: something else holds it back.
@@ -232,6 +232,10 @@ impl Yielding {
         self.delays.add(now, round_trip, resting);
         let wait = self.delays.queueing().unwrap_or_default();
         let part = wait.as_secs_f64() / TARGET.as_secs_f64();
+        if part >= EMPTY && !self.delays.are_sure() {
+            // A short round trip is the proof of an empty queue; a long one alone proves nothing.
+            return;
+        }
         self.note(now, part);
         match self.phase {
             Phase::Starting { since } => self.start(now, time, part, since),
@@ -285,7 +289,8 @@ impl Yielding {
         if part > STARTED || now.saturating_duration_since(since) >= LONGEST_START {
             self.phase = Phase::Steady;
             self.threshold = NEAR * self.pulled.lately();
-            self.rate = self.rate.min(self.pulled.lately());
+            // What little comes before there is much to ask for says nothing of the link.
+            self.rate = self.rate.min(self.pulled.lately().max(START / 2.0));
         } else {
             self.rate *= STARTING.powf(self.turns(time));
         }
@@ -312,9 +317,10 @@ impl Yielding {
         let growth = (GROWTH * self.pulled.best()).max(UNKNOWN * self.rate + LITTLE);
         let steadily = self.rate + growth * (1.0 - part) * time;
         let factor = |factor: f64| self.rate * factor.powf(self.turns(time));
+        let alone = self.crowded.is_none_or(|last| now.saturating_duration_since(last) >= DESERTED);
         self.rate = if quiet >= QUIET && self.rate < self.threshold {
             factor(RETURNING).min(self.threshold)
-        } else if quiet >= DESERTED {
+        } else if quiet >= QUIET && alone {
             factor(TRYING).max(steadily)
         } else {
             steadily
