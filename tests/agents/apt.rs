@@ -318,3 +318,33 @@ fn an_archive_that_lies_leaves_nothing_behind() {
     let part = get(format!("Range: bytes=4-\r\nIf-Range: {date}\r\n"));
     assert_eq!((part.status, part.text().as_str()), (206, "true package"));
 }
+
+#[test]
+fn a_private_archive_is_for_machines_that_have_its_login() {
+    if is_missing("a_private_archive_is_for_machines_that_have_its_login", &TOOLS) {
+        return;
+    }
+    let stage = Stage::new("1gbit");
+    let archive = Archive::new(&stage.dir.path().join("archive"));
+    let nginx = Nginx::guarded(&stage.dir.path().join("nginx"), &archive.root(), "Basic YW5uOnNlY3JldA==");
+    let agents = site(&stage, 2, &format!("lab apt http://{}/debian", nginx.address));
+    // As apt_auth.conf(5) has it; without the scheme apt sends nothing over plain HTTP.
+    let client = |agent: &Agent, name: &str, login: &str| {
+        let client = through(&stage, agent, &archive, name);
+        let entry = format!("machine http://{}/apt/lab {login}\n", agent.gateway);
+        std::fs::write(client.0.join("etc/auth.conf"), entry).expect("room");
+        client
+    };
+    for (n, agent) in agents.iter().enumerate() {
+        client(agent, &n.to_string(), "login ann password secret").install(&archive, "1.0");
+    }
+    let asked = nginx.asked();
+    let full = |of: &str| asked.iter().filter(|line| line.starts_with("200 ") && line.contains(of)).count();
+    assert_eq!((full("/by-hash/"), full("/pool/")), (1, 2), "one copy for both: {asked:?}");
+    for (name, login) in [("none", ""), ("wrong", "login ann password guess")] {
+        let output = client(&agents[0], name, login).command(&["update"]).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("401"), "{name}: {said}");
+    }
+    assert!(agents.iter().all(|agent| !agent.log().contains("YW5u") && !agent.log().contains("secret")));
+}

@@ -82,12 +82,15 @@ impl Machine {
         Self(dir)
     }
 
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("cargo");
+        command.args(arguments).env("CARGO_HOME", self.0.join("home"));
+        command.env("CARGO_TARGET_DIR", self.0.join("target")).current_dir(self.0.join("app"));
+        command
+    }
+
     fn cargo(&self, arguments: &[&str]) -> String {
-        run(Command::new("cargo")
-            .args(arguments)
-            .env("CARGO_HOME", self.0.join("home"))
-            .env("CARGO_TARGET_DIR", self.0.join("target"))
-            .current_dir(self.0.join("app")))
+        run(&mut self.command(arguments))
     }
 }
 
@@ -235,4 +238,46 @@ fn a_crate_behind_a_hub_comes_as_what_has_changed() {
     let upgrade = crossed() - before;
     assert!(size > 500_000 && upgrade * 4 < size, "{upgrade} of {size}");
     assert!(machine.cargo(&["run", "-q"]).contains("tiny 1.1.0"));
+}
+
+#[test]
+fn a_private_registry_is_for_machines_that_have_its_token() {
+    if is_missing("a_private_registry_is_for_machines_that_have_its_token", &TOOLS) {
+        return;
+    }
+    let stage = Stage::new("1gbit");
+    let registry = Registry::new(&stage.dir.path().join("registry"));
+    registry.publish("tiny", "ti/ny", "1.0.0");
+    registry.publish("wee-lib", "we/e-", "1.2.0");
+    let nginx = Nginx::guarded(&stage.dir.path().join("nginx"), &registry.root(), "of-ann");
+    let config =
+        format!("{{\"dl\": \"http://{}{WHERE}\", \"api\": null, \"auth-required\": true}}", nginx.address);
+    std::fs::write(registry.root().join("index/config.json"), config).expect("room");
+    let spec = format!("lab cargo http://{}/index", nginx.address);
+    let first = agent(&stage, &[], "0", &spec);
+    let agents = [agent(&stage, std::slice::from_ref(&first), "1", &spec), first];
+    wait_for("both", || agents.iter().all(|it| it.api("status")["members"] == 1));
+    let machine = |name: &str, agent: &Agent, token: &str| {
+        let machine = Machine::new(stage.dir.path().join(format!("m-{name}")), agent);
+        let config = format!(
+            "[source.crates-io]\nreplace-with = \"lab\"\n[registries.lab]\nindex = \"sparse+http://{}/cargo/lab/\"\n\
+             [registry]\nglobal-credential-providers = [\"cargo:token\"]\n",
+            agent.gateway
+        );
+        std::fs::write(machine.0.join("home/config.toml"), config).expect("room");
+        let token = format!("[registries.lab]\ntoken = \"{token}\"\n");
+        std::fs::write(machine.0.join("home/credentials.toml"), token).expect("room");
+        machine
+    };
+    for (n, agent) in agents.iter().enumerate() {
+        let said = machine(&n.to_string(), agent, "of-ann").cargo(&["run", "-q"]);
+        assert!(said.contains("tiny 1.0.0, wee-lib 1.2.0"), "{said}");
+    }
+    let asked = nginx.asked();
+    let crates = asked.iter().filter(|line| line.starts_with("200 /files/")).count();
+    assert_eq!(crates, 2, "one copy for both: {asked:?}");
+    let wrong = machine("wrong", &agents[0], "of-bob");
+    let output = wrong.command(&["fetch"]).output().expect("cargo runs");
+    assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(agents.iter().all(|agent| !agent.log().contains("of-ann")));
 }

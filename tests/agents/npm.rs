@@ -9,8 +9,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 
+use crate::support::tools::{self, Nginx};
 use crate::support::{Agent, Stage, free_port, noise, request, wait_for};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
+use sha2::Digest as _;
 
 fn verdaccio() -> PathBuf {
     let prefix = std::env::var_os("BRANCHLINE_VERDACCIO").map(PathBuf::from);
@@ -241,4 +244,60 @@ fn nothing_but_what_a_registry_named_and_nothing_wrong() {
     let mut text = String::new();
     stream.read_to_string(&mut text).ok();
     assert!(text.starts_with("HTTP/1.1 405") && text.contains("audit"), "{text}");
+}
+
+#[test]
+fn a_private_registry_is_for_machines_that_have_its_token() {
+    if tools::is_missing("npm::a_private_registry_is_for_machines_that_have_its_token", &["npm", "nginx"]) {
+        return;
+    }
+    let stage = Stage::new("1gbit");
+    let root = stage.dir.path().join("www");
+    std::fs::create_dir_all(&root).expect("room");
+    let nginx = Nginx::guarded(&stage.dir.path().join("nginx"), &root, "Bearer of-ann");
+    let source = stage.dir.path().join("source");
+    std::fs::create_dir_all(&source).expect("room");
+    let about = json!({"name": "branch-leaf", "version": "1.0.0"});
+    std::fs::write(source.join("package.json"), about.to_string()).expect("room");
+    std::fs::write(source.join("noise.bin"), noise("leaf", 1_000_000)).expect("room");
+    run(npm(&stage).arg("pack").arg("--pack-destination").arg(&root).current_dir(&source));
+    let made = std::fs::read(root.join("branch-leaf-1.0.0.tgz")).expect("packed");
+    let integrity = format!("sha512-{}", BASE64_STANDARD.encode(sha2::Sha512::digest(made)));
+    let tarball = format!("http://{}/branch-leaf-1.0.0.tgz", nginx.address);
+    let version = json!({"name": "branch-leaf", "version": "1.0.0",
+        "dist": {"tarball": tarball, "integrity": integrity}});
+    let packument =
+        json!({"name": "branch-leaf", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}});
+    std::fs::write(root.join("branch-leaf"), packument.to_string()).expect("room");
+    let agents = agents(&stage, &format!("main npm http://{}/", nginx.address), 2);
+    let install = |agent: &Agent, name: &str, token: &str| {
+        let folder = stage.dir.path().join(name);
+        std::fs::create_dir_all(&folder).expect("room");
+        std::fs::write(folder.join("package.json"), "{\"name\": \"it\", \"private\": true}").expect("room");
+        let registry = format!("//{}/npm/main/", agent.gateway);
+        std::fs::write(
+            folder.join(".npmrc"),
+            format!("registry=http:{registry}\n{registry}:_authToken={token}\n"),
+        )
+        .expect("room");
+        let cache = stage.path(&format!("cache-{name}"));
+        let done = npm(&stage)
+            .args(["install", "--no-audit", "--no-fund", "--cache", &cache, "branch-leaf"])
+            .current_dir(&folder)
+            .output()
+            .expect("npm runs");
+        (done, folder.join("node_modules/branch-leaf/noise.bin"))
+    };
+    for (n, agent) in agents.iter().enumerate() {
+        let (done, file) = install(agent, &format!("m{n}"), "of-ann");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(std::fs::read(file).expect("installed") == noise("leaf", 1_000_000));
+    }
+    let asked = nginx.asked();
+    let count = |line: &str| asked.iter().filter(|it| *it == line).count();
+    assert_eq!(count("200 /branch-leaf-1.0.0.tgz"), 1, "one copy for both: {asked:?}");
+    let (done, _) = install(&agents[0], "wrong", "of-bob");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success() && said.contains("E401"), "{said}");
+    assert!(agents.iter().all(|agent| !agent.log().contains("of-ann")));
 }

@@ -41,6 +41,20 @@ pub struct Nginx {
 impl Nginx {
     /// Serves `root`; its own files go to `dir`.
     pub fn start(dir: &Path, root: &Path) -> Self {
+        Self::configured(dir, root, "")
+    }
+
+    /// The same for those alone who send this `Authorization`.
+    pub fn guarded(dir: &Path, root: &Path, authorization: &str) -> Self {
+        let challenge = "add_header WWW-Authenticate 'Basic realm=\"lab\"' always;";
+        Self::configured(
+            dir,
+            root,
+            &format!("{challenge} if ($http_authorization != \"{authorization}\") {{ return 401; }}"),
+        )
+    }
+
+    fn configured(dir: &Path, root: &Path, more: &str) -> Self {
         std::fs::create_dir_all(dir).expect("room");
         let address = free_port();
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
@@ -51,7 +65,7 @@ impl Nginx {
             "{user} worker_processes 1; daemon off; pid nginx.pid; error_log error.log; \
              events {{ worker_connections 512; }} http {{ types {{ }} default_type application/octet-stream; \
              {temporary} log_format short '$status $request_uri'; access_log access.log short; \
-             server {{ listen {address}; root {}; }} }}",
+             server {{ listen {address}; root {}; {more} }} }}",
             root.display()
         );
         std::fs::write(dir.join("nginx.conf"), config).expect("room");
