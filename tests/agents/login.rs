@@ -1,8 +1,10 @@
 //! A client's own login at an upstream: it is sent there alone, and what it brings is for those who have it.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::oci;
 use crate::support::{Agent, Answer, Stage, noise, request, wait_for};
 use crate::upstream::{head, hostile, site, wan};
 
@@ -130,4 +132,36 @@ fn a_configured_login_stands_before_a_clients() {
     let agent = stage.agent("only", &["--upstream", &upstream]);
     assert_eq!(get(&agent, "x", BOB).status, 200);
     assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_registry_with_tokens_of_its_own_takes_a_clients_login() {
+    let stage = Stage::new("1gbit");
+    let blob = noise("private layer", 600_000);
+    let (body, brought) = (blob.clone(), Arc::new(AtomicUsize::new(0)));
+    let count = brought.clone();
+    let elsewhere = oci::serve(move |_, _, stream| {
+        count.fetch_add(1, Ordering::SeqCst);
+        oci::reply(stream, "200 OK", "", &body);
+    });
+    let (registry, seen) = oci::with_tokens(elsewhere, None);
+    let spec = format!("corp oci http://{registry} logins=yes private-redirects=yes");
+    let first = stage.agent("0", &["--upstream", &spec]);
+    let agents = [stage.agent("1", &["--peer", &first.peer(), "--upstream", &spec]), first];
+    wait_for("both", || agents.iter().all(|it| it.api("status")["members"] == 1));
+    let path = format!("/v2/corp/app/blobs/{}", oci::sum(&blob));
+    let pull = |agent: &Agent, login: &str| request(agent.gateway, &path, login).expect("an answer");
+    for agent in &agents {
+        // As the tools do: a token of the gateway for the login, and the token with each question.
+        let token = request(agent.gateway, "/v2/token", ANN).expect("an answer").json();
+        let bearer = format!("Authorization: Bearer {}\r\n", token["token"].as_str().expect("a token"));
+        let answer = pull(agent, &bearer);
+        assert!(answer.status == 200 && answer.body == blob, "{} {}", answer.status, answer.text());
+    }
+    assert_eq!(brought.load(Ordering::SeqCst), 1, "one copy for both");
+    let answer = pull(&agents[0], "");
+    assert!(answer.status == 401 && answer.head.contains("/v2/token\""), "where to log in: {}", answer.head);
+    assert_eq!(pull(&agents[1], BOB).status, 403, "as the registry says of him");
+    assert!(seen.tokens.load(Ordering::SeqCst) >= 1);
+    assert!(agents.iter().all(|agent| !agent.log().contains("YW5u") && !agent.log().contains("good")));
 }

@@ -64,7 +64,7 @@ impl Registry {
     }
 }
 
-fn sum(bytes: &[u8]) -> String {
+pub fn sum(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
@@ -414,13 +414,13 @@ fn for_ann(dir: &Path) -> Value {
 
 /// What a registry with tokens has seen.
 #[derive(Default)]
-struct Seen {
-    tokens: AtomicUsize,
+pub struct Seen {
+    pub tokens: AtomicUsize,
 }
 
 /// A registry that wants a token for each repository, and keeps its blobs elsewhere; `realm` is where it
 /// says that tokens are.
-fn with_tokens(elsewhere: SocketAddr, realm: Option<&'static str>) -> (SocketAddr, Arc<Seen>) {
+pub fn with_tokens(elsewhere: SocketAddr, realm: Option<&'static str>) -> (SocketAddr, Arc<Seen>) {
     let seen = Arc::new(Seen::default());
     let note = seen.clone();
     let address = serve(move |address, request, stream| {
@@ -516,7 +516,7 @@ fn tokens_are_asked_for_once_and_go_nowhere_else() {
     assert!(!agents.iter().any(|it| it.log().contains("secret") || it.log().contains("YW5u")));
 }
 
-fn serve(answer: impl Fn(SocketAddr, &str, &mut TcpStream) + Send + Sync + 'static) -> SocketAddr {
+pub fn serve(answer: impl Fn(SocketAddr, &str, &mut TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
     let answer = Arc::new(answer);
@@ -535,7 +535,7 @@ fn serve(answer: impl Fn(SocketAddr, &str, &mut TcpStream) + Send + Sync + 'stat
     address
 }
 
-fn reply(stream: &mut TcpStream, status: &str, more: &str, body: &[u8]) {
+pub fn reply(stream: &mut TcpStream, status: &str, more: &str, body: &[u8]) {
     let head =
         format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{more}\r\n", body.len());
     stream.write_all(head.as_bytes()).ok();

@@ -64,6 +64,11 @@ impl Registry {
         let mut response = answer.into_response();
         let version = HeaderName::from_static("docker-distribution-api-version");
         response.headers_mut().insert(version, HeaderValue::from_static("registry/2.0"));
+        let anybody = || self.wants_logins() && self.login(request).is_ok_and(|login| login.is_none());
+        if response.status() == StatusCode::FORBIDDEN && anybody() {
+            // A login may be all that is missing, and tools ask for one after a 401 alone.
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+        }
         if response.status() == StatusCode::UNAUTHORIZED && self.wants_logins() {
             let challenge = challenge(&request.headers);
             challenge.and_then(|it| response.headers_mut().insert(header::WWW_AUTHENTICATE, it));
