@@ -251,7 +251,9 @@ impl World {
             Trouble::None | Trouble::Clients | Trouble::Storm | Trouble::Slow | Trouble::Clocks => 0,
             Trouble::Kills => self.died,
             Trouble::Partition => ((1 << self.report.partitions) - 1) * chunks,
-            Trouble::Liar | Trouble::Blind => 2 * chunks,
+            Trouble::Liar => 2 * chunks,
+            // Four who see each other later or never, each for itself.
+            Trouble::Blind => 3 * chunks,
             Trouble::Messages => (2 * under_way).max(chunks),
             Trouble::Wan | Trouble::Crawl | Trouble::Full => 2 * under_way,
             Trouble::Cramped => self.died + under_way,

@@ -682,8 +682,8 @@ impl World {
     /// How many chunks no other living node holds.
     fn only_on(&self, node: usize) -> u64 {
         let mut elsewhere = ChunkSet::new();
-        let alive = |it: &Node| it.coordinator.is_some() && !it.leech;
-        let others = self.nodes.iter().enumerate().filter(|(index, it)| *index != node && alive(it));
+        let gives = |it: &Node| it.coordinator.is_some() && it.frozen.is_none() && !it.away && !it.leech;
+        let others = self.nodes.iter().enumerate().filter(|(index, it)| *index != node && gives(it));
         others.for_each(|(_, it)| elsewhere.union_with(&it.held));
         let mut here = self.nodes[node].held.clone();
         here.union_with(&self.nodes[node].runs.values().flatten().copied().collect());
@@ -882,7 +882,9 @@ impl World {
     /// told may be out of date: lost messages, partitions, dead WANs, liars that were shown out. How
     /// much those may repeat is bounded at the end.
     fn check_lone(&mut self, node: usize, chunks: &[u32]) {
-        if !self.trouble.keeps_everybody_informed() {
+        // A leech that pulls for itself does not turn to one whose disk was full a moment ago.
+        let let_down = self.nodes[node].leech && self.trouble == Trouble::Full;
+        if !self.trouble.keeps_everybody_informed() || let_down {
             return;
         }
         let old = |since: &Instant| self.now.saturating_duration_since(*since) > Duration::from_secs(1);

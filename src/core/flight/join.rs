@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::crowd::CALLS;
+use super::haste::Doubts;
 use super::state::{Flight, Role};
 use super::{Effect, Step};
 use crate::core::chunkset::ChunkSet;
@@ -31,9 +32,16 @@ pub struct Joining {
 }
 
 impl Joining {
-    pub(super) fn deadline(&self, patience: Duration) -> Instant {
+    pub(super) fn deadline(&self, patience: Duration, doubts: &Doubts) -> Instant {
+        let patience = self.patience(patience, doubts);
         let until = self.until + patience;
         self.again(patience).map_or(until, |again| again.min(until))
+    }
+
+    /// How much longer than usual it may take. Doubts are about leads that have been asked: one that cannot be
+    /// reached has no more to do for each that cannot either.
+    fn patience(&self, patience: Duration, doubts: &Doubts) -> Duration {
+        if self.absent { patience } else { patience + doubts.grace() }
     }
 
     /// When to ask it, or to ask it again.
@@ -148,13 +156,15 @@ impl Flight {
 
     pub(super) fn joining_tick(&mut self, cx: &mut Context) {
         let Role::Joining(joining) = &mut self.role else { return };
-        let (lead, kept) = (joining.lead, joining.kept);
-        let patience = cx.patience() + self.doubts.grace();
+        let (lead, kept, absent) = (joining.lead, joining.kept, joining.absent);
+        let patience = joining.patience(cx.patience(), &self.doubts);
         if joining.again(patience).is_some_and(|at| at <= cx.now) {
             (joining.asked, joining.again_at) = (true, None);
             self.ask_to_follow(cx, lead);
         } else if joining.until + patience <= cx.now {
-            self.doubts.another();
+            if !absent {
+                self.doubts.another();
+            }
             if let Some(kept) = kept {
                 // Who still hears the lead is believed: it was late, and lives.
                 self.suspects.remove(&kept);
@@ -186,16 +196,38 @@ mod tests {
         asked
     }
 
-    #[test]
-    fn a_lead_that_others_still_hear_is_gone_back_to_and_given_more_time() {
-        let start = Instant::now();
+    /// A node that wants a blob, and asks one of these members to lead.
+    fn joining(start: Instant, members: &[u8]) -> (Coordinator, BlobId, ManifestId) {
         let config = Config { settle: Duration::ZERO, weight: 0, ..Config::default() };
         let mut it = Coordinator::new(start, NodeId::from_bytes([1; 32]), config);
-        for n in [2, 3] {
-            it.handle(start, Input::Joined { node: NodeId::from_bytes([n; 32]), weight: 100 }, &Nothing);
+        for n in members {
+            it.handle(start, Input::Joined { node: NodeId::from_bytes([*n; 32]), weight: 100 }, &Nothing);
         }
         let (blob, manifest) = (BlobId::of(b"blob"), ManifestId::of(b"manifest"));
         it.handle(start, Input::Want { blob, manifest, urgency: Urgency::Foreground }, &Nothing);
+        (it, blob, manifest)
+    }
+
+    #[test]
+    fn leads_that_cannot_be_reached_take_no_longer_one_after_the_other() {
+        let (mut now, member) = (Instant::now(), NodeId::from_bytes([2; 32]));
+        let (mut it, blob, manifest) = joining(now, &[2]);
+        while it.poll().is_some() {}
+        // It sees one member only, which sends it to others whom it does not.
+        for n in 11..11 + REDIRECTS as u8 {
+            let step = Step::Redirect { to: NodeId::from_bytes([n; 32]), unfit: false };
+            let message = Message { blob, manifest, step };
+            it.handle(now, Input::Message { from: member, message }, &Nothing);
+            let asked = asks(&mut it, now + ANSWER);
+            assert_eq!(asked, [(member, now + ANSWER)], "another {n}");
+            now += ANSWER;
+        }
+    }
+
+    #[test]
+    fn a_lead_that_others_still_hear_is_gone_back_to_and_given_more_time() {
+        let start = Instant::now();
+        let (mut it, blob, manifest) = joining(start, &[2, 3]);
         let Some(Effect::Send { to: lead, .. }) = it.poll() else { panic!("it asks nobody to lead") };
         let mut now = start + ANSWER;
         let asked = asks(&mut it, now);

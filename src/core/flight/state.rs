@@ -127,7 +127,7 @@ impl Flight {
             Role::Lead(lead) => {
                 lead.deadline(settled_at, self.patience(), patience, self.doubts.of_members())
             }
-            Role::Joining(joining) => Some(joining.deadline(patience + self.doubts.grace())),
+            Role::Joining(joining) => Some(joining.deadline(patience, &self.doubts)),
             Role::Following(following) => Some(following.deadline(patience + self.doubts.grace())),
         };
         let retries = self.manifest.is_none()
