@@ -259,13 +259,14 @@ impl Watch {
 /// Where a bundle is written to. A file appears whole or not at all.
 enum Sink {
     File(tempfile::NamedTempFile),
-    Stdout(std::io::Stdout),
+    /// Past the buffer of lines that the standard library has before it.
+    Stdout(File),
 }
 
 impl Sink {
     fn new(target: &Path) -> anyhow::Result<Self> {
         if target.as_os_str() == "-" {
-            return Ok(Self::Stdout(std::io::stdout()));
+            return Ok(Self::Stdout(std::io::stdout().as_fd().try_clone_to_owned()?.into()));
         }
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or_else(|| Path::new("."));
@@ -277,7 +278,7 @@ impl Sink {
     fn file(&self) -> Option<File> {
         let file = match self {
             Self::File(draft) => draft.as_file().try_clone().ok()?,
-            Self::Stdout(stdout) => stdout.as_fd().try_clone_to_owned().ok()?.into(),
+            Self::Stdout(stdout) => stdout.try_clone().ok()?,
         };
         is_regular(&file).then_some(file)
     }
@@ -301,7 +302,7 @@ impl Sink {
                 draft.persist(target).with_context(|| format!("cannot write {}", target.display()))?;
                 Ok(())
             }
-            Self::Stdout(mut stdout) => Ok(stdout.flush()?),
+            Self::Stdout(_) => Ok(()),
         }
     }
 }
