@@ -179,7 +179,7 @@ impl Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::flight::{Config, Coordinator, Input, Message, Nothing, Urgency};
+    use crate::core::flight::{Config, Coordinator, Input, Message, Nothing, RoleView, Sources, Urgency};
     use crate::core::id::{BlobId, ManifestId};
 
     /// Whom it asks to lead, until then.
@@ -222,6 +222,33 @@ mod tests {
             assert_eq!(asked, [(member, now + ANSWER)], "another {n}");
             now += ANSWER;
         }
+    }
+
+    #[test]
+    fn a_lead_that_gives_the_lease_to_its_follower_is_followed_by_it_no_more() {
+        let (now, lead) = (Instant::now(), NodeId::from_bytes([2; 32]));
+        let (mut it, blob, manifest) = joining(now, &[2]);
+        let hears = |it: &mut Coordinator, step| {
+            it.handle(
+                now,
+                Input::Message { from: lead, message: Message { blob, manifest, step } },
+                &Nothing,
+            );
+        };
+        let follow = || Step::Follow {
+            held: ChunkSet::new(),
+            suspects: Vec::new(),
+            manifest: false,
+            urgency: Urgency::Foreground,
+            leech: false,
+        };
+        // Before it has heard of it, the two may have asked each other: the better rank leads.
+        hears(&mut it, follow());
+        assert_eq!(it.flights().next().expect("wanted").role, RoleView::Joining);
+        hears(&mut it, Step::Sources(Sources::default()));
+        assert_eq!(it.flights().next().expect("wanted").role, RoleView::Follower);
+        hears(&mut it, follow());
+        assert_eq!(it.flights().next().expect("wanted").role, RoleView::Lead);
     }
 
     #[test]

@@ -274,7 +274,9 @@ impl Flight {
             if current != from && (fresh || !suspects.contains(&current)) {
                 return self.say(cx, from, Step::Redirect { to: current, unfit: false });
             }
-            if current == from && !suspects.contains(&from) && cx.outranks_me(&self.blob, &from) {
+            // Of one that led this node until now nothing more can be expected.
+            let joining = matches!(self.role, Role::Joining(_));
+            if joining && current == from && !suspects.contains(&from) && cx.outranks_me(&self.blob, &from) {
                 return; // each has yielded to the other: the better rank leads, as it learns from us
             }
             if fresh && suspects.contains(&current) {
