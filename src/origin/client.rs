@@ -26,6 +26,8 @@ use crate::core::ledger::Wire;
 
 /// Without a byte for so long, a read is given up (and tried again by whoever wanted it).
 const SILENCE: Duration = Duration::from_secs(6);
+/// Bytes that are read from a folder at a time, where much is read.
+const BLOCK: u64 = 1 << 20;
 /// Parts of an upload, in bytes.
 const PART: usize = 8 << 20;
 
@@ -167,10 +169,23 @@ impl Origin {
         path: &str,
         range: std::ops::Range<u64>,
     ) -> Result<BoxStream<'static, Result<Bytes, OriginError>>, OriginError> {
-        match &self.address {
-            Address::Folder(folder) => Ok(super::folder::blocks(folder, path, range)),
-            Address::Web(_) | Address::Bucket { .. } => self.stream(path, range).await,
+        if !matches!(self.address, Address::Folder(_)) {
+            return self.stream(path, range).await;
         }
+        let (store, object) = (self.store.clone(), ObjectPath::from(path));
+        let blocks = futures::stream::try_unfold(range, move |left| {
+            let (store, object) = (store.clone(), object.clone());
+            async move {
+                if left.is_empty() {
+                    return Ok(None);
+                }
+                let end = left.end.min(left.start + BLOCK);
+                let block = store.get_range(&object, left.start..end).await;
+                let block = block.map_err(|error| explain(error, object.as_ref()))?;
+                Ok(Some((block, end..left.end)))
+            }
+        });
+        Ok(blocks.boxed())
     }
 
     async fn get(

@@ -7,7 +7,6 @@ pub mod catalog;
 pub mod channels;
 mod client;
 mod enter;
-mod folder;
 pub mod history;
 mod keeper;
 pub mod keys;

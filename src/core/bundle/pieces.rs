@@ -43,16 +43,8 @@ impl Pieces {
             }
             return taken;
         }
-        let mut taken = BytesMut::with_capacity(length);
-        while taken.len() < length {
-            let Some(front) = self.queue.front_mut() else { break };
-            let more = front.len().min(length - taken.len());
-            taken.extend_from_slice(&front.split_to(more));
-            if front.is_empty() {
-                self.queue.pop_front();
-            }
-        }
-        self.length -= taken.len();
+        let mut taken = BytesMut::zeroed(length);
+        self.fill(&mut taken);
         taken.freeze()
     }
 

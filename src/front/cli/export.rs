@@ -259,14 +259,13 @@ impl Watch {
 /// Where a bundle is written to. A file appears whole or not at all.
 enum Sink {
     File(tempfile::NamedTempFile),
-    /// Past the buffer of lines that the standard library has before it.
-    Stdout(File),
+    Stdout(std::io::Stdout),
 }
 
 impl Sink {
     fn new(target: &Path) -> anyhow::Result<Self> {
         if target.as_os_str() == "-" {
-            return Ok(Self::Stdout(std::io::stdout().as_fd().try_clone_to_owned()?.into()));
+            return Ok(Self::Stdout(std::io::stdout()));
         }
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or_else(|| Path::new("."));
@@ -278,7 +277,7 @@ impl Sink {
     fn file(&self) -> Option<File> {
         let file = match self {
             Self::File(draft) => draft.as_file().try_clone().ok()?,
-            Self::Stdout(stdout) => stdout.try_clone().ok()?,
+            Self::Stdout(stdout) => stdout.as_fd().try_clone_to_owned().ok()?.into(),
         };
         is_regular(&file).then_some(file)
     }
@@ -302,7 +301,7 @@ impl Sink {
                 draft.persist(target).with_context(|| format!("cannot write {}", target.display()))?;
                 Ok(())
             }
-            Self::Stdout(_) => Ok(()),
+            Self::Stdout(mut stdout) => Ok(stdout.flush()?),
         }
     }
 }
