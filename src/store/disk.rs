@@ -1,10 +1,11 @@
 //! The store on a disk: a folder of blob files, and the index beside it.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::database::patiently;
 use super::file::BlobFile;
 use super::index::{Index, Record};
 use super::{Blob, Checked, Held, Leftover, Store, StoreError, Trimmed, now_ms};
@@ -67,7 +68,7 @@ impl DiskStore {
         let folder = dir.join("blobs");
         fs::create_dir_all(&folder).map_err(StoreError::io("create the blob folder"))?;
         let lock = File::create(dir.join("lock")).map_err(StoreError::io("create the lock file"))?;
-        if lock.try_lock().is_err() {
+        if patiently(|| lock.try_lock(), |error| matches!(error, TryLockError::WouldBlock)).is_err() {
             let why =
                 "another agent uses this state directory; stop it, or give this one another --state-dir";
             return Err(StoreError::Unusable(format!("{}: {why}", dir.display())));

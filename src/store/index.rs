@@ -6,12 +6,13 @@
 //! the README), and 0.34 is the release that its author calls stable. An open report of
 //! corruption after an abrupt container stop (spacejam/sled#1533) is why nothing relies on it.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
+use super::{StoreError, database};
 use crate::core::id::{BlobId, ChunkId};
 use crate::core::manifest::Manifest;
 
@@ -44,19 +45,15 @@ pub(super) struct Index {
 impl Index {
     /// Opens the index; one that cannot be read is put aside and begun anew.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        // sled's own timer would write to the disk each second, whether there is anything to write or not.
-        let open = || sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None).open();
-        let db = open().or_else(|error| {
+        let unusable =
+            |error: &dyn Display| StoreError::Unusable(format!("the index cannot be opened: {error}"));
+        let db = database::open(path, CACHE, |error| {
             tracing::warn!(%error, "the index is damaged and will be rebuilt from the blob files");
             std::fs::remove_dir_all(path).or_else(|_| std::fs::remove_file(path)).ok();
-            open()
         });
-        let unusable = |error: sled::Error| {
-            StoreError::Unusable(format!("the index in {} cannot be opened: {error}", path.display()))
-        };
-        let db = db.map_err(unusable)?;
-        let chunks = db.open_tree("chunks").map_err(unusable)?;
-        let blobs = db.open_tree("blobs").map_err(unusable)?;
+        let db = db.map_err(|error| unusable(&error))?;
+        let chunks = db.open_tree("chunks").map_err(|error| unusable(&error))?;
+        let blobs = db.open_tree("blobs").map_err(|error| unusable(&error))?;
         Ok(Self { db, chunks, blobs, unsaved: AtomicBool::new(true) })
     }
 

@@ -15,6 +15,7 @@ mod buffer;
 mod check;
 #[cfg(test)]
 mod conformance;
+pub mod database;
 mod disk;
 mod file;
 mod folder;

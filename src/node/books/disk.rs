@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::{Entry, Flying, Journal};
 use crate::core::id::BlobId;
 use crate::core::ledger::{Extents, Front, Ledger, Row, RowKey};
+use crate::store::database;
 
 const CACHE: u64 = 2 << 20;
 /// Of the last so many unclean stops is told.
@@ -76,16 +77,13 @@ fn as_json<T: Serialize>(value: &T) -> Vec<u8> {
 impl Disk {
     /// Opens the books in a folder; damaged ones are put aside, with a warning, not lost.
     pub(super) fn open(dir: &Path) -> Result<(Self, Kept), String> {
-        let open = || sled::Config::new().path(dir).cache_capacity(CACHE).flush_every_ms(None).open();
-        let db = open().or_else(|error| {
+        let db = database::open(dir, CACHE, |error| {
             let aside = dir.with_extension("damaged");
             tracing::error!(%error, kept = %aside.display(), "the ledger is damaged; put aside, and begun anew");
             std::fs::remove_dir_all(&aside).ok();
             std::fs::rename(dir, &aside).ok();
-            open()
-        });
+        })?;
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", dir.display());
-        let db = db.map_err(|error| failed(&error))?;
         let tree = |name: &str| db.open_tree(name).map_err(|error| failed(&error));
         let (handed, gaps) = (tree("handed")?, tree("gaps")?);
         let (journal, entries) = Journal::open(&dir.join("journal")).map_err(|error| failed(&error))?;

@@ -12,6 +12,7 @@ use super::{Wanted, label};
 use crate::core::id::BlobId;
 use crate::core::upstream::record::Record;
 use crate::core::upstream::{ObjectKey, alike};
+use crate::store::database;
 
 const CACHE: u64 = 4 << 20;
 /// Records beyond these make room: those that were checked longest ago.
@@ -42,15 +43,11 @@ impl Shelf {
     /// # Errors
     /// In words, if the folder cannot be used.
     pub(super) fn open(dir: &Path) -> Result<Self, String> {
-        let open = || sled::Config::new().path(dir).cache_capacity(CACHE).flush_every_ms(None).open();
-        let db = open().or_else(|error| {
+        let db = database::open(dir, CACHE, |error| {
             tracing::warn!(%error, "what was known of upstreams is damaged, and is asked for again");
             std::fs::remove_dir_all(dir).ok();
-            open()
-        });
-        let failed = |error: sled::Error| format!("{}: {error}", dir.display());
-        let db = db.map_err(failed)?;
-        let records = db.open_tree("records").map_err(failed)?;
+        })?;
+        let records = db.open_tree("records").map_err(|error| format!("{}: {error}", dir.display()))?;
         let (labels, versions, unsaved) = (Mutex::default(), Versions::default(), AtomicBool::new(true));
         let shelf = Self { db, records, unsaved, labels, versions };
         for (key, kept) in shelf.records.iter().flatten() {
