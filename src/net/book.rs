@@ -41,7 +41,7 @@ pub(super) struct Known {
 /// A configured address whose owner is not known until it is reached.
 #[derive(Debug, Clone)]
 pub(super) struct Nameless {
-    address: Multiaddr,
+    pub(super) address: Multiaddr,
     pub(super) peer: Option<PeerId>,
     pub(super) failures: u32,
     dial_at: Instant,
@@ -190,11 +190,13 @@ impl Site {
             let wait = REDIAL[(entry.failures as usize).min(REDIAL.len() - 1)];
             entry.dial_at = Instant::now() + wait.mul_f64(0.75 + rand::random::<f64>() / 2.0);
             tracing::info!(%address, error = %causes(error), "a configured peer cannot be reached");
+            self.net.doors.closed(address.to_string(), vec![address], causes(error));
         }
         let Some(peer) = peer else { return };
         tracing::debug!(%peer, error = %causes(error), "dialing failed");
         self.shape_changed();
         if let Some(known) = self.book.get_mut(&peer) {
+            self.net.doors.closed(peer.to_string(), known.addresses.clone(), causes(error));
             known.failures += 1;
             known.dial_at = Instant::now() + REDIAL[(known.failures as usize - 1).min(REDIAL.len() - 1)];
             if known.failures >= FORGET_AFTER && !known.configured {

@@ -29,7 +29,11 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Answers are not given more often than this.
 const ANSWER_GAP: Duration = Duration::from_millis(40);
 const TTL_SECONDS: u32 = 120;
-const MAX_PACKET: usize = 9000;
+pub(super) const MAX_PACKET: usize = 9000;
+/// Under this agents of all sites answer, so that one can tell another site from silence.
+const ANY_SITE: &str = "_branchline._tcp.local";
+/// ... and under this most machines that know multicast DNS (RFC 6763, section 9).
+const ANYBODY: &str = "_services._dns-sd._udp.local";
 
 /// A member that was heard of.
 pub(super) type Found = (PeerId, Multiaddr);
@@ -44,18 +48,27 @@ pub(super) fn start(
     listen: SocketAddr,
     found: mpsc::Sender<Found>,
 ) -> io::Result<()> {
-    let socket = open()?;
-    let name = format!("_{}._branchline._tcp.local", &blake3::Hash::from_bytes(tag).to_hex()[..16]);
-    tokio::spawn(Discovery { socket, name, me, listen, joined: BTreeSet::new() }.run(found));
+    tokio::spawn(Discovery::new(tag, me, listen)?.run(found));
     Ok(())
 }
 
-struct Discovery {
-    socket: UdpSocket,
+pub(super) struct Discovery {
+    pub(super) socket: UdpSocket,
     name: String,
     me: PeerId,
     listen: SocketAddr,
-    joined: BTreeSet<Ipv4Addr>,
+    pub(super) joined: BTreeSet<Ipv4Addr>,
+}
+
+/// What a packet says.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// It asks for members of this site, or of any.
+    asks: bool,
+    /// Members that it tells of, this node among them.
+    pub(super) found: Vec<Found>,
+    /// It tells of agents of another site.
+    pub(super) of_another_site: bool,
 }
 
 fn open() -> io::Result<UdpSocket> {
@@ -71,6 +84,11 @@ fn open() -> io::Result<UdpSocket> {
 }
 
 impl Discovery {
+    pub(super) fn new(tag: [u8; 32], me: PeerId, listen: SocketAddr) -> io::Result<Self> {
+        let name = format!("_{}.{ANY_SITE}", &blake3::Hash::from_bytes(tag).to_hex()[..16]);
+        Ok(Self { socket: open()?, name, me, listen, joined: BTreeSet::new() })
+    }
+
     async fn run(mut self, found: mpsc::Sender<Found>) {
         self.join();
         let start = Instant::now();
@@ -82,13 +100,13 @@ impl Discovery {
             tokio::select! {
                 received = self.socket.recv_from(&mut buffer) => {
                     let Ok((length, _)) = received else { continue };
-                    let (asked, heard) = self.understand(&buffer[..length]);
-                    for found_one in heard {
+                    let heard = self.understand(&buffer[..length]);
+                    for found_one in heard.found.into_iter().filter(|(peer, _)| *peer != self.me) {
                         if found.send(found_one).await.is_err() {
                             return;
                         }
                     }
-                    if asked && answered.elapsed() >= ANSWER_GAP {
+                    if heard.asks && answered.elapsed() >= ANSWER_GAP {
                         answered = Instant::now();
                         self.speak(false).await;
                     }
@@ -120,7 +138,7 @@ impl Discovery {
     }
 
     /// Listens on interfaces that have come since the last time.
-    fn join(&mut self) {
+    pub(super) fn join(&mut self) {
         let now: BTreeSet<Ipv4Addr> = self.interfaces().into_iter().collect();
         for interface in now.difference(&self.joined) {
             if let Err(error) = self.socket.join_multicast_v4(GROUP, *interface) {
@@ -133,16 +151,26 @@ impl Discovery {
     /// Sends who this node is, and asks who else there is, on every interface.
     async fn speak(&self, ask: bool) {
         for &interface in &self.joined {
-            let socket = socket2::SockRef::from(&self.socket);
-            if socket.set_multicast_if_v4(&interface).is_err() {
-                continue;
-            }
-            let packets = [Some(self.announcement(interface)), ask.then(|| self.question())];
-            for packet in packets.into_iter().flatten().flatten() {
-                let target = SocketAddrV4::new(GROUP, PORT);
-                if let Err(error) = self.socket.send_to(&packet, target).await {
-                    tracing::debug!(%interface, %error, "cannot send multicast");
-                }
+            let packets = [self.announcement(interface), question(&[&self.name]).filter(|_| ask)];
+            self.send(interface, packets.into_iter().flatten()).await;
+        }
+    }
+
+    /// Asks for members, for agents of any site, and for anybody, on every interface.
+    pub(super) async fn ask_everybody(&self) {
+        let packet = question(&[&self.name, ANY_SITE, ANYBODY]);
+        for &interface in &self.joined {
+            self.send(interface, packet.clone().into_iter()).await;
+        }
+    }
+
+    async fn send(&self, interface: Ipv4Addr, packets: impl Iterator<Item = Vec<u8>>) {
+        if socket2::SockRef::from(&self.socket).set_multicast_if_v4(&interface).is_err() {
+            return;
+        }
+        for packet in packets {
+            if let Err(error) = self.socket.send_to(&packet, SocketAddrV4::new(GROUP, PORT)).await {
+                tracing::debug!(%interface, %error, "cannot send multicast");
             }
         }
     }
@@ -165,35 +193,44 @@ impl Discovery {
         packet.build_bytes_vec().ok()
     }
 
-    fn question(&self) -> Option<Vec<u8>> {
-        let mut packet = Packet::new_query(0);
-        let name = Name::new(&self.name).ok()?;
-        packet.questions.push(Question::new(name, QTYPE::TYPE(TYPE::TXT), QCLASS::CLASS(CLASS::IN), false));
-        packet.build_bytes_vec().ok()
-    }
-
-    /// Whether a packet asks for members of this site, and whom it tells of.
-    fn understand(&self, bytes: &[u8]) -> (bool, Vec<Found>) {
-        let Ok(packet) = Packet::parse(bytes) else { return (false, Vec::new()) };
-        let ours = |name: &Name<'_>| name.to_string().eq_ignore_ascii_case(&self.name);
+    pub(super) fn understand(&self, bytes: &[u8]) -> Heard {
+        let mut heard = Heard::default();
+        let Ok(packet) = Packet::parse(bytes) else { return heard };
+        let is = |name: &Name<'_>, other: &str| name.to_string().eq_ignore_ascii_case(other);
         if !packet.has_flags(PacketFlag::RESPONSE) {
-            return (packet.questions.iter().any(|question| ours(&question.qname)), Vec::new());
+            let ours = |name: &Name<'_>| is(name, &self.name) || is(name, ANY_SITE);
+            heard.asks = packet.questions.iter().any(|question| ours(&question.qname));
+            return heard;
         }
-        let mut found = Vec::new();
-        for record in packet.answers.iter().filter(|record| ours(&record.name)) {
+        for record in &packet.answers {
+            if !is(&record.name, &self.name) {
+                heard.of_another_site |= record.name.to_string().to_ascii_lowercase().ends_with(ANY_SITE);
+                continue;
+            }
             let RData::TXT(text) = &record.rdata else { continue };
             for (_, value) in text.iter_raw().filter(|(key, _)| *key == b"dnsaddr") {
                 let address = value.and_then(|value| std::str::from_utf8(value).ok());
                 let Some(mut address) = address.and_then(|address| address.parse::<Multiaddr>().ok()) else {
                     continue;
                 };
-                if let Some(Protocol::P2p(peer)) = address.pop()
-                    && peer != self.me
-                {
-                    found.push((peer, address));
+                if let Some(Protocol::P2p(peer)) = address.pop() {
+                    heard.found.push((peer, address));
                 }
             }
         }
-        (false, found)
+        heard
     }
+}
+
+/// Asks for the texts of these names.
+fn question(names: &[&str]) -> Option<Vec<u8>> {
+    let mut packet = Packet::new_query(0);
+    for name in names {
+        // Whoever answers for services answers with pointers.
+        let kind = if *name == ANYBODY { TYPE::PTR } else { TYPE::TXT };
+        let question =
+            Question::new(Name::new(name).ok()?, QTYPE::TYPE(kind), QCLASS::CLASS(CLASS::IN), false);
+        packet.questions.push(question);
+    }
+    packet.build_bytes_vec().ok()
 }

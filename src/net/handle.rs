@@ -14,6 +14,7 @@ use super::data::{self, Answer, AskError, Line};
 use super::hear::reachable;
 use super::pool::Pool;
 use super::pulse::{Pulse, Slack};
+use super::reach::Doors;
 use super::streams::Opener;
 use crate::core::budget::Word;
 use crate::core::flight::Message;
@@ -78,6 +79,8 @@ pub struct Contact {
     pub address: Multiaddr,
     /// The last measured round trip.
     pub latency: Option<Duration>,
+    /// It has made the connection, so that it reaches this node.
+    pub inbound: bool,
     /// Since when it is connected.
     pub since: Instant,
 }
@@ -103,6 +106,7 @@ pub struct Net {
     pub(super) me: NodeId,
     pub(super) members: Arc<RwLock<BTreeMap<NodeId, Member>>>,
     pub(super) listening: Arc<RwLock<Vec<Multiaddr>>>,
+    pub(super) doors: Arc<Doors>,
     pub(super) pool: Arc<Pool>,
     pub(super) bulk: Bulk,
     pub(super) slack: Arc<Slack>,

@@ -12,6 +12,7 @@
 
 mod book;
 mod bulk;
+mod census;
 pub mod control;
 mod counted;
 pub mod data;
@@ -25,6 +26,7 @@ pub mod member;
 mod mux;
 mod pool;
 mod pulse;
+mod reach;
 mod shape;
 mod site;
 mod streams;
@@ -37,12 +39,14 @@ use std::sync::Arc;
 use crate::core::bitrate::Rate;
 use crate::core::id::{NodeId, SiteName};
 
+pub use census::{Census, census};
 pub use control::Hello;
 pub use data::{Answer, AskError, Reply, Serve};
 pub use handle::{Contact, Event, Net};
 pub use identity::{load_identity, node_id, peer_id};
 pub use libp2p::Multiaddr;
 pub use member::{SiteKey, SiteKeyError};
+pub use reach::{Knock, Obstacle, Unreached, knock, knock_at};
 
 /// What the network needs to know.
 #[derive(Debug, Clone)]

@@ -116,6 +116,7 @@ pub(super) async fn start(
         me: node_id(&me),
         members: Arc::default(),
         listening: Arc::default(),
+        doors: Arc::default(),
         pool: Arc::new(Pool::new(slack.clone())),
         slack,
         bulk,
@@ -246,12 +247,14 @@ impl Site {
             && let Some(entry) = self.nameless.get_mut(index)
         {
             (entry.peer, entry.failures) = (Some(peer), 0);
+            self.net.doors.opened(&entry.address.to_string());
             let mut address = endpoint.get_remote_address().clone();
             if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
                 address.pop();
             }
             self.learn_as(peer, vec![address], true);
         }
+        self.net.doors.opened(&peer.to_string());
         if self.banned.get(&peer).is_some_and(|until| *until > Instant::now()) {
             self.swarm.close_connection(id);
             return;
@@ -359,6 +362,7 @@ impl Site {
                     hub,
                     hello: hello.clone(),
                     address: connection.address.clone(),
+                    inbound: !connection.dialed,
                     latency: before.and_then(|member| member.contact.latency),
                     since: before.map_or_else(Instant::now, |member| member.contact.since),
                 };

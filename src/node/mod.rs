@@ -10,6 +10,7 @@ pub mod books;
 pub mod catalog;
 pub mod condition;
 mod dealings;
+pub mod doctor;
 mod driver;
 mod durable;
 pub mod errands;
@@ -188,6 +189,7 @@ struct Inner {
     feed: report::Feed,
     speeds: report::Speeds,
     examined: report::Examined,
+    doctor: doctor::Doctor,
     push: push::State,
     /// One bundle is imported at a time.
     importing: Arc<tokio::sync::Mutex<()>>,
@@ -295,6 +297,7 @@ impl Node {
                 feed: report::Feed::default(),
                 speeds: report::Speeds::default(),
                 examined: report::Examined::default(),
+                doctor: doctor::Doctor::default(),
                 push: push::State::default(),
                 importing: Arc::default(),
                 inputs,

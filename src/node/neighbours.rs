@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use super::books::{Audit, Gap};
 use super::keeping::Keeping;
 use super::recipes::Weighing;
-use super::{Node, blocking};
+use super::{Node, blocking, doctor};
 use crate::core::id::NodeId;
 use crate::core::ledger::{Row, RowKey};
 use crate::core::wire::message::{ReportRequest, Request, request};
@@ -291,7 +291,7 @@ impl Node {
     }
 
     /// What a member may know of this node, and of a hub's others.
-    pub(super) async fn report_to_member(&self, path: &str) -> Option<String> {
+    pub(super) async fn report_to_member(&self, from: NodeId, path: &str) -> Option<String> {
         let (of_site, path) = match path.strip_prefix(OF_SITE) {
             Some(path) => (true, path),
             None => (false, path),
@@ -300,6 +300,8 @@ impl Node {
             "tally" => return serde_json::to_string(&self.tally().await?).ok(),
             WAN_RATE if !of_site => return Some(self.own_wan_rate().await.to_string()),
             WAN_RATE => return self.report(of_site, path, self.own_wan_rate().await).await,
+            doctor::CLOCK => return Some(jiff::Timestamp::now().as_millisecond().to_string()),
+            doctor::KNOCK => return serde_json::to_string(&self.inner.net.knock_back(&from).await).ok(),
             "pushes" => return Some(self.can_push().to_string()),
             _ => {}
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use prost::Message;
 
-use super::{Later, Node, blocking};
+use super::{Later, Node, blocking, doctor};
 use crate::core::chunkset::ChunkSet;
 use crate::core::id::{BlobId, ManifestId, NodeId};
 use crate::core::wire::message::{
@@ -63,7 +63,10 @@ impl Serve for Server {
                 Some(request::Body::Manifest(wanted)) => manifest(node, &wanted, reply).await,
                 Some(request::Body::Catalog(wanted)) => catalog(node, &wanted, reply).await,
                 Some(request::Body::Report(wanted)) => {
-                    let Some(json) = node.report_to_member(&wanted.path).await else {
+                    if let Some(text) = wanted.path.strip_prefix(doctor::SAMPLE) {
+                        return doctor::give_sample(node, from, text, reply).await;
+                    }
+                    let Some(json) = node.report_to_member(from, &wanted.path).await else {
                         return reply.header(&status(response::Status::Refused, "no such report")).await;
                     };
                     send(&mut reply, json.as_bytes(), 0).await

@@ -11,7 +11,7 @@ use tough::schema::{Root, Signed};
 
 use super::OriginError;
 use super::catalog::Catalog;
-use super::verify::{Fetch, load};
+use super::verify::{Doubt, Fetch, load};
 use crate::core::lapse::Lapse;
 
 /// How far past its time a catalog may be that is taken in.
@@ -123,7 +123,7 @@ impl Keeper {
 
     async fn update(&self, fetch: Fetch, age: Age) -> Result<Arc<Catalog>, OriginError> {
         let _one_at_a_time = self.loading.lock().await;
-        let unusable = |error| OriginError::Invalid(format!("cannot write {}: {error}", self.dir.display()));
+        let unusable = |error| Doubt::Unkept(format!("cannot write {}: {error}", self.dir.display()));
         let known = self.current().map(|catalog| catalog.files.clone()).unwrap_or_default();
         // Verified in a copy, which takes the old one's place only as a whole.
         let (kept, next, old) = (self.kept(), self.dir.join("next"), self.dir.join("old"));

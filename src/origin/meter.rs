@@ -4,12 +4,13 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
+use jiff::SignedDuration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -71,6 +72,8 @@ pub struct Meter {
     opened: AtomicU64,
     sink: Sink,
     over: CancellationToken,
+    /// How far this machine's clock is ahead of the server's.
+    ahead: Mutex<Option<SignedDuration>>,
 }
 
 impl std::fmt::Debug for Meter {
@@ -82,7 +85,13 @@ impl std::fmt::Debug for Meter {
 impl Meter {
     /// A meter that tells this sink.
     pub(super) fn new(sink: Sink) -> Self {
-        Self { window: AtomicUsize::new(0), opened: AtomicU64::new(0), sink, over: CancellationToken::new() }
+        Self {
+            window: AtomicUsize::new(0),
+            opened: AtomicU64::new(0),
+            sink,
+            over: CancellationToken::new(),
+            ahead: Mutex::default(),
+        }
     }
 
     /// Has the system read no more than so many bytes ahead on each connection, from now on: what
@@ -101,6 +110,16 @@ impl Meter {
     /// How many connections there have been.
     pub(super) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
+    }
+
+    /// How far this machine's clock is ahead of the server's, to a second or two, as the last answer had
+    /// it; none where answers bear no date.
+    pub fn clock_ahead(&self) -> Option<SignedDuration> {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note_clock(&self, ahead: SignedDuration) {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
     }
 
     pub(super) fn carried(&self, carried: Carried) {

@@ -29,7 +29,7 @@ pub use client::Origin;
 pub use keeper::Keeper;
 pub use meter::{Carried, Meter, Sink};
 pub use probe::{Echo, Probe};
-pub use verify::Fetch;
+pub use verify::{Doubt, Fetch};
 
 /// An error with its causes, which many libraries leave out of their message.
 fn with_causes(error: &dyn std::error::Error) -> String {
@@ -82,6 +82,9 @@ pub enum OriginError {
     /// The connection, the server or the disk failed.
     #[error("the origin cannot be read: {0}")]
     Failed(String),
+    /// What it says is not believed.
+    #[error(transparent)]
+    Doubt(#[from] Doubt),
     /// Somebody else has changed the object in the meantime.
     #[error("somebody else is publishing to this origin; try again")]
     Conflict,

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 use hyper::Uri;
 use hyper::body::{Body, Frame, SizeHint};
@@ -15,6 +16,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use jiff::{SignedDuration, Timestamp};
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
@@ -76,6 +78,7 @@ fn tls() -> Arc<rustls::ClientConfig> {
 #[derive(Debug, Clone)]
 pub(super) struct MeteredHttp {
     client: Client<HttpsConnector<MeteredConnector>, HttpRequestBody>,
+    meter: Arc<Meter>,
 }
 
 impl MeteredHttp {
@@ -88,13 +91,13 @@ impl MeteredHttp {
             .with_tls_config((*tls()).clone())
             .https_or_http()
             .enable_http1()
-            .wrap_connector(MeteredConnector { tcp, meter });
+            .wrap_connector(MeteredConnector { tcp, meter: meter.clone() });
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .http1_max_buf_size(READ_AHEAD)
             .build(https);
-        Self { client }
+        Self { client, meter }
     }
 }
 
@@ -105,6 +108,9 @@ impl HttpService for MeteredHttp {
             let kind = if error.is_connect() { HttpErrorKind::Connect } else { kind_of(&error) };
             HttpError::new(kind, error)
         })?;
+        if let Some(ahead) = clock_ahead(response.headers(), Timestamp::now()) {
+            self.meter.note_clock(ahead);
+        }
         let (parts, body) = response.into_parts();
         let body = body.map_err(|error| HttpError::new(kind_of(&error), error));
         let busy = parts.extensions.get::<Busy>().cloned().unwrap_or_default();
@@ -149,6 +155,15 @@ impl HttpConnector for MeteredHttp {
     }
 }
 
+/// How far a clock that shows `now` is ahead of the one that dated an answer. A cache on the way says how
+/// long it has kept the answer.
+fn clock_ahead(headers: &HeaderMap, now: Timestamp) -> Option<SignedDuration> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let date = jiff::fmt::rfc2822::parse(text(header::DATE)?).ok()?.timestamp();
+    let age = text(header::AGE).and_then(|age| age.parse::<u32>().ok()).unwrap_or(0);
+    Some(now.duration_since(date) - SignedDuration::from_secs(age.into()))
+}
+
 fn kind_of(error: &(dyn StdError + 'static)) -> HttpErrorKind {
     let mut at = Some(error);
     while let Some(error) = at {
@@ -160,4 +175,24 @@ fn kind_of(error: &(dyn StdError + 'static)) -> HttpErrorKind {
         at = error.source();
     }
     HttpErrorKind::Interrupted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answers_date_tells_the_clocks_apart() {
+        let now: Timestamp = "2026-11-30T12:00:00Z".parse().expect("a time");
+        let ahead = |date: &'static str, age: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::DATE, HeaderValue::from_static(date));
+            age.map(|age| headers.insert(header::AGE, HeaderValue::from_static(age)));
+            clock_ahead(&headers, now).map(|ahead| ahead.as_secs())
+        };
+        assert_eq!(ahead("Mon, 30 Nov 2026 11:59:50 GMT", None), Some(10));
+        assert_eq!(ahead("Mon, 30 Nov 2026 13:00:00 GMT", None), Some(-3600));
+        assert_eq!(ahead("Mon, 30 Nov 2026 11:00:00 GMT", Some("3600")), Some(0), "from a cache");
+        assert_eq!(ahead("yesterday", None), None);
+    }
 }

@@ -12,9 +12,9 @@ use tough::{
 };
 use url::Url;
 
-use super::OriginError;
 use super::catalog::Catalog;
 use super::client::Origin;
+use super::{OriginError, with_causes};
 
 /// The longest catalog file that is read, in bytes.
 const MAX_FILE: u64 = 16 << 20;
@@ -132,38 +132,68 @@ pub(super) async fn load(
     Ok(Loaded { root: repository.root().clone(), targets, catalog })
 }
 
-/// What went wrong, what it means, and what to do.
+/// Why a catalog is not believed, or not taken over: what that means, and what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Doubt {
+    /// Its time is over.
+    #[error(
+        "the catalog has expired ({0}): run 'branchline origin renew' where its keys are, and check this machine's clock; {HELD}"
+    )]
+    Expired(String),
+    /// It is older than what was seen before.
+    #[error(
+        "refused a catalog that goes back{0}: the origin was restored from a backup, or somebody replays an old one; {HELD}"
+    )]
+    GoesBack(String),
+    /// Somebody else signed it.
+    #[error(
+        "refused a catalog that is not signed by this origin's keys ({0}): check that the --trust file belongs to this origin; {HELD}"
+    )]
+    Foreign(String),
+    /// There is nothing to measure it by.
+    #[error(
+        "the --trust file is no root of trust: give the catalog/root.json that 'branchline origin init' made"
+    )]
+    NoRoot,
+    /// It is not what was signed.
+    #[error("refused a catalog file that was altered or cut; {HELD}")]
+    Altered,
+    /// It is no catalog.
+    #[error("refused a malformed catalog ({0}); {HELD}")]
+    Malformed(String),
+    /// This machine's disk does not take it.
+    #[error("the catalog cannot be kept here: {0}")]
+    Unkept(String),
+}
+
+const HELD: &str = "what this node holds stays usable";
+
 fn explain(error: &tough::error::Error) -> OriginError {
     use std::error::Error as _;
     use tough::error::Error;
-    let held = "what this node holds stays usable";
-    let text = match error {
-        Error::ExpiredMetadata { role, .. } => format!(
-            "the catalog has expired ({role}): run 'branchline origin renew' where its keys are, and check this machine's clock; {held}"
-        ),
-        Error::OlderMetadata { role, current_version, new_version, .. } => format!(
-            "refused a catalog that goes back ({role} from version {current_version} to {new_version}): the origin was restored from a backup, or somebody replays an old one; {held}"
-        ),
-        Error::OlderSnapshotInTimestamp { .. } | Error::SnapshotRoleRollback { .. } | Error::SnapshotRoleMissing { .. } => {
-            format!("refused a catalog that goes back: the origin was restored from a backup, or somebody replays an old one; {held}")
+    let doubt = match error {
+        Error::ExpiredMetadata { role, .. } => Doubt::Expired(role.to_string()),
+        Error::OlderMetadata { role, current_version, new_version, .. } => {
+            Doubt::GoesBack(format!(" ({role} from version {current_version} to {new_version})"))
         }
-        Error::VerifyMetadata { role, .. } => format!(
-            "refused a catalog that is not signed by this origin's keys ({role}): check that the --trust file belongs to this origin; {held}"
-        ),
-        Error::VerifyTrustedMetadata { .. } | Error::ParseTrustedMetadata { .. } => {
-            "the --trust file is no root of trust: give the catalog/root.json that 'branchline origin init' made".into()
-        }
+        Error::OlderSnapshotInTimestamp { .. }
+        | Error::SnapshotRoleRollback { .. }
+        | Error::SnapshotRoleMissing { .. } => Doubt::GoesBack(String::new()),
+        Error::VerifyMetadata { role, .. } => Doubt::Foreign(role.to_string()),
+        Error::VerifyTrustedMetadata { .. } | Error::ParseTrustedMetadata { .. } => Doubt::NoRoot,
         Error::Transport { source, .. } => {
             let cause = source.source();
-            if let Some(origin) = cause.and_then(|cause| cause.downcast_ref::<OriginError>()) {
-                if origin.is_transient() {
-                    return origin.clone();
-                }
-                return OriginError::Invalid(format!("the catalog could not be fetched: {origin}"));
+            match cause.and_then(|cause| cause.downcast_ref::<OriginError>()) {
+                Some(origin) => return origin.clone(),
+                None => Doubt::Altered,
             }
-            format!("refused a catalog file that was altered or cut; {held}")
         }
-        other => format!("refused a malformed catalog ({other}); {held}"),
+        Error::DatastoreInit { .. }
+        | Error::DatastoreCreate { .. }
+        | Error::DatastoreOpen { .. }
+        | Error::DatastoreRemove { .. }
+        | Error::DatastoreSerialize { .. } => Doubt::Unkept(with_causes(error)),
+        other => Doubt::Malformed(other.to_string()),
     };
-    OriginError::Invalid(text)
+    OriginError::Doubt(doubt)
 }

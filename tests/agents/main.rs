@@ -11,6 +11,7 @@ mod cargo;
 mod channels;
 mod crash;
 mod dashboard;
+mod doctor;
 mod housekeeping;
 mod hub;
 mod keeping;

@@ -229,6 +229,11 @@ fn eight_machines_pull_an_image_that_crosses_once() {
     play_with(&programs, "oci.py", "pull", &["--size", "24000000"]);
 }
 
+#[test]
+fn the_doctor_names_one_cause_for_what_is_broken() {
+    play_with(&[("iptables", "--version")], "doctor.py", "doctor", &[]);
+}
+
 /// Each as `branchline setup` has set it up.
 fn container_client(programs: &[(&str, &str)], name: &str) {
     let always = [("skopeo", "--version"), ("docker-registry", "--version")];

@@ -92,6 +92,11 @@ pub(super) struct Admin {
 }
 
 impl Admin {
+    /// The agent of this state directory.
+    pub(super) fn of(state_dir: &Path) -> Self {
+        Self { state_dir: Some(state_dir.to_owned()) }
+    }
+
     fn state_dir(&self) -> PathBuf {
         self.state_dir.clone().unwrap_or_else(default_state_dir)
     }

@@ -370,7 +370,7 @@ pub(super) fn default_gateway() -> SocketAddr {
 
 /// The flags alone, for tests.
 #[cfg(test)]
-fn from_flags(flags: &[&str]) -> Written {
+pub(super) fn from_flags(flags: &[&str]) -> Written {
     use clap::FromArgMatches;
     let command = Written::augment_args(clap::Command::new("agent").no_binary_name(true));
     let matches = command.try_get_matches_from(flags).expect("valid flags");

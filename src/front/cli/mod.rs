@@ -5,6 +5,7 @@ mod catalog;
 mod client;
 mod config;
 mod demo;
+mod doctor;
 mod escape;
 mod evict;
 mod explain;
@@ -73,6 +74,9 @@ enum Command {
     Get(get::Get),
     /// What this node is and does
     Status(show::Status),
+    /// Try what an agent depends on: ports, discovery, clock, disk, origin and a sample transfer; with one
+    /// cause for what fails
+    Doctor(Box<doctor::Doctor>),
     /// The members that this node is connected to
     Peers(show::Peers),
     /// The packages in the catalog, and who holds what
@@ -155,6 +159,7 @@ async fn run_short(command: Command) -> anyhow::Result<()> {
         Command::History(history) => history.run().await,
         Command::Site(command) => command.run(),
         Command::Get(get) => get.run().await,
+        Command::Doctor(doctor) => doctor.run().await,
         Command::Status(status) => status.run().await,
         Command::Peers(peers) => peers.run().await,
         Command::Packages(packages) => packages.run().await,

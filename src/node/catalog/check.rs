@@ -113,6 +113,14 @@ impl CatalogService {
         }
     }
 
+    /// Asks the origin now.
+    ///
+    /// # Errors
+    /// [`OriginError`].
+    pub(in crate::node) async fn try_origin(&self) -> Result<(), OriginError> {
+        self.ask_origin(Duration::ZERO, Instant::now()).await
+    }
+
     /// Asks the origin, unless that failed since `called`. Never waits for members, so that two who
     /// ask each other do not wait for each other.
     pub(super) async fn ask_origin(&self, max_age: Duration, called: Instant) -> Result<(), OriginError> {

@@ -204,6 +204,11 @@ impl CatalogService {
         self.reach.age()
     }
 
+    /// How far this machine's clock is ahead of the origin's, as far as that has said.
+    pub(super) fn clock_ahead(&self) -> Option<jiff::SignedDuration> {
+        self.origin.as_ref()?.meter().clock_ahead()
+    }
+
     /// Why the last check failed, if it did.
     pub fn last_error(&self) -> Option<String> {
         self.failing().map(|failing| failing.why)

@@ -185,6 +185,11 @@ impl Upstreams {
         })
     }
 
+    /// The ways to them, by name.
+    pub(super) fn clients(&self) -> impl Iterator<Item = (&String, &Client)> {
+        self.clients.iter()
+    }
+
     fn live(&self) -> MutexGuard<'_, HashMap<ObjectKey, Arc<Live>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
