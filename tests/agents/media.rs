@@ -131,6 +131,52 @@ fn pipe_in(stage: &Stage, agent: &str) -> Child {
 }
 
 #[test]
+fn a_bundle_is_the_same_wherever_it_is_written() {
+    let (mut stage, ..) = stage();
+    let tree = stage.path("tree");
+    let (file, root) = (stage.path("file"), stage.path("tree/catalog/root.json"));
+    let export = |origin: &str, to: Stdio| {
+        let arguments = ["export", "demo@2", "tools@1", "--origin", origin, "--trust", &root, "-o", "-"];
+        let program = env!("CARGO_BIN_EXE_branchline");
+        let child = Command::new(program).args(arguments).stdout(to).stderr(Stdio::piped()).spawn();
+        child.expect("the program runs").wait_with_output().expect("it ends")
+    };
+    self::export(&stage, &file, &["demo@2", "tools@1"]);
+    let bundle = std::fs::read(&file).expect("a bundle");
+    assert!(export(&tree, Stdio::piped()).stdout == bundle, "through a pipe");
+    // As a shell opens it, with something before it and something after it.
+    for appends in [false, true] {
+        let path = stage.path(&format!("shell-{appends}"));
+        let open = std::fs::File::options().create(true).write(true).append(appends).open(&path);
+        let mut shell = open.expect("room");
+        shell.write_all(b"before").expect("room");
+        let done = export(&tree, shell.try_clone().expect("a handle").into());
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        shell.write_all(b"after").expect("room");
+        let whole = std::fs::read(&path).expect("it is there");
+        assert!(whole == [b"before", &bundle[..], b"after"].concat(), "appended to: {appends}");
+    }
+    stage.serve("1gbit");
+    let over_http = export(&format!("http://{}", stage.origin), Stdio::piped()).stdout;
+    // Where it came from is in it, for people.
+    assert_eq!(
+        over_http.len().abs_diff(bundle.len()),
+        tree.len().abs_diff(stage.origin.to_string().len() + 8)
+    );
+    let pack = std::fs::read_dir(stage.path("tree/packs")).expect("packs").flatten();
+    let pack =
+        pack.map(|it| it.path()).max_by_key(|it| it.metadata().map_or(0, |it| it.len())).expect("a pack");
+    let mut content = std::fs::read(&pack).expect("readable");
+    content[1_000] ^= 1;
+    std::fs::write(&pack, content).expect("room");
+    let arguments =
+        ["export", "demo@1", "demo@2", "--origin", &tree, "--trust", &root, "-o", &stage.path("none")];
+    let said = fail(&arguments);
+    assert!(said.contains("is damaged") && said.contains("nothing was kept"), "{said}");
+    assert!(!std::path::Path::new(&stage.path("none")).exists());
+}
+
+#[test]
 fn what_one_version_adds_needs_the_other_or_the_wan() {
     let (mut stage, _, two, _) = stage();
     let (first, added) = (stage.path("first.bundle"), stage.path("added.bundle"));

@@ -24,8 +24,8 @@ use crate::core::id::Version;
 use crate::core::orders::Selector;
 use crate::front::passing::is_regular;
 use crate::node::media::Written;
-use crate::origin::bundle::Choice;
-use crate::origin::{Address, Origin, bundle};
+use crate::origin::bundle::{Choice, Plan};
+use crate::origin::{Address, Origin};
 
 /// Pieces that wait for the disk.
 const QUEUE: usize = 16;
@@ -76,7 +76,7 @@ impl Export {
         }
         let output = Sink::new(&target)?;
         let (bundle, output) = match (&self.origin, &self.trust) {
-            (Some(origin), Some(trust)) => write(from_origin(origin, trust, &choices).await?, output).await?,
+            (Some(origin), Some(trust)) => from_origin(origin, trust, &choices, output).await?,
             _ => match output.file() {
                 Some(file) => (self.have_written(&choices, file).await?, output),
                 None => write(self.ask_agent(&choices).await?, output).await?,
@@ -118,19 +118,7 @@ impl Export {
     async fn have_written(&self, choices: &[Choice], file: File) -> anyhow::Result<Written> {
         let watched = file.try_clone()?;
         let request = Request::get(format!("{}&file", path(choices)));
-        let answer = self.admin.hand_over(request, file);
-        tokio::pin!(answer);
-        let bar = ProgressBar::new_spinner()
-            .with_style(ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}")?);
-        let mut look = tokio::time::interval(OFTEN);
-        let response = loop {
-            tokio::select! {
-                response = &mut answer => break response?,
-                _ = look.tick() => bar.set_position(watched.metadata().map_or(0, |it| it.len())),
-            }
-        };
-        bar.finish_and_clear();
-        facts(response).await
+        facts(watch(&watched, self.admin.hand_over(request, file)).await??).await
     }
 
     async fn ask_agent(&self, choices: &[Choice]) -> anyhow::Result<Pending> {
@@ -189,10 +177,38 @@ fn path(choices: &[Choice]) -> String {
     format!("/api/v1/admin/bundle?{}", query.finish())
 }
 
-async fn from_origin(origin: &Address, trust: &Path, choices: &[Choice]) -> anyhow::Result<Pending> {
+/// Shows how a file grows while something writes to it.
+async fn watch<T>(file: &File, writing: impl Future<Output = T>) -> anyhow::Result<T> {
+    let style = ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}")?;
+    let bar = ProgressBar::new_spinner().with_style(style);
+    let mut look = tokio::time::interval(OFTEN);
+    tokio::pin!(writing);
+    loop {
+        tokio::select! {
+            done = &mut writing => {
+                bar.finish_and_clear();
+                return Ok(done);
+            }
+            _ = look.tick() => bar.set_position(file.metadata().map_or(0, |it| it.len())),
+        }
+    }
+}
+
+async fn from_origin(
+    origin: &Address,
+    trust: &Path,
+    choices: &[Choice],
+    output: Sink,
+) -> anyhow::Result<(Written, Sink)> {
     let trust = std::fs::read(trust).with_context(|| format!("cannot read {}", trust.display()))?;
-    let stream = bundle::export(&Origin::open(origin)?, trust.into(), choices).await?;
-    Ok(stream.map_err(Into::into).boxed())
+    let plan = Plan::new(&Origin::open(origin)?, trust.into(), choices).await?;
+    let (Some(folder), Some(file)) = (plan.folder(), output.file()) else {
+        return write(plan.stream().map_err(Into::into).boxed(), output).await;
+    };
+    let (written, watched) = (Written::new(plan.length(), plan.contents()), file.try_clone()?);
+    let writing = tokio::task::spawn_blocking(move || plan.write(&folder, file));
+    watch(&watched, writing).await??.context("nothing was kept")?;
+    Ok((written, output))
 }
 
 /// Writes a bundle down as it comes, and tells what was in it.
@@ -273,13 +289,14 @@ impl Sink {
         Ok(Self::File(draft.with_context(|| format!("cannot write to {}", folder.display()))?))
     }
 
-    /// The file, if it is a regular one.
+    /// The file, if it is one in which any place can be written to.
     fn file(&self) -> Option<File> {
         let file = match self {
             Self::File(draft) => draft.as_file().try_clone().ok()?,
             Self::Stdout(stdout) => stdout.as_fd().try_clone_to_owned().ok()?.into(),
         };
-        is_regular(&file).then_some(file)
+        let appends = rustix::fs::fcntl_getfl(&file).ok()?.contains(rustix::fs::OFlags::APPEND);
+        (is_regular(&file) && !appends).then_some(file)
     }
 
     fn write(&mut self, piece: &[u8]) -> anyhow::Result<()> {

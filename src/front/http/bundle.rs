@@ -84,9 +84,9 @@ async fn export(
     }
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        (header::CONTENT_LENGTH, exported.length.to_string()),
+        (header::CONTENT_LENGTH, exported.length().to_string()),
     ];
-    Ok((headers, Body::from_stream(exported.stream)).into_response())
+    Ok((headers, Body::from_stream(exported.stream())).into_response())
 }
 
 /// Answers once the bundle's beginning is verified, with one line of JSON for each piece of news, while

@@ -1,26 +1,22 @@
 //! A bundle of what this node holds.
 
 use std::fs::File;
-use std::io::Write;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, StreamExt};
-use tokio::sync::mpsc;
 
 use super::report::Written;
-use crate::core::bundle::{BundleError, Contents, Form, Item, Layout, Run};
+use crate::core::bundle::{BundleError, Form, Item, Layout, Run};
 use crate::core::manifest::Manifest;
 use crate::node::catalog::ResolveError;
 use crate::node::{Node, blocking};
-use crate::origin::bundle::{Choice, Chosen, assemble, choose};
+use crate::origin::bundle::{Choice, Chosen, IntoFile, assemble, choose, write_into};
 use crate::origin::catalog::Published;
-use crate::store::{Blob, StoreError};
+use crate::store::{Blob, Store, StoreError};
 
 /// Runs that are read and hashed while others are written.
 const AT_ONCE: usize = 2;
-/// Pieces that wait for a file.
-const QUEUE: usize = 4;
 
 /// Why there is no bundle.
 #[derive(Debug, thiserror::Error)]
@@ -57,38 +53,51 @@ pub enum ExportError {
     Stopping,
 }
 
-/// A bundle that is on its way.
+/// A bundle that is laid out, and not read yet.
 pub struct Exported {
-    /// How long it will be, in bytes.
-    pub length: u64,
-    /// What will be in it.
-    pub contents: Contents,
-    /// Its bytes; it ends with an error if a chunk turns out damaged.
-    pub stream: BoxStream<'static, Result<Bytes, StoreError>>,
+    node: Node,
+    layout: Layout,
 }
 
 impl Exported {
+    /// How long it will be, in bytes.
+    pub fn length(&self) -> u64 {
+        self.layout.length()
+    }
+
+    /// Its bytes; they end with an error if a chunk turns out damaged.
+    pub fn stream(self) -> BoxStream<'static, Result<Bytes, StoreError>> {
+        let (node, manifests) = (self.node, self.layout.manifests.clone());
+        let payloads = stream::iter(self.layout.runs.clone()).map(move |run| {
+            let (store, manifest) = (node.inner.store.clone(), manifests.get(run.manifest as usize).cloned());
+            async move {
+                let manifest = manifest.ok_or(StoreError::NotHeld(run.first))?;
+                let read = blocking(move || content(&*store, &run, &manifest)).await;
+                read.ok_or_else(|| StoreError::Unusable("the agent is stopping".into()))?
+            }
+        });
+        assemble(self.layout, payloads.buffered(AT_ONCE)).boxed()
+    }
+
     /// Writes it to a file, from where that stands.
     ///
     /// # Errors
     /// [`ExportError`]; a part of it may have been written.
-    pub async fn write(mut self, mut file: File) -> Result<Written, ExportError> {
-        let (pieces, mut queue) = mpsc::channel::<Bytes>(QUEUE);
-        // What is read and hashed next does not wait for the disk.
-        let writing = tokio::task::spawn_blocking(move || {
-            while let Some(piece) = queue.blocking_recv() {
-                file.write_all(&piece)?;
-            }
-            Ok::<_, std::io::Error>(())
+    pub async fn write(self, file: File) -> Result<Written, ExportError> {
+        let Self { node, layout } = self;
+        let written = Written::new(layout.length(), &layout.contents);
+        let store = node.inner.store.clone();
+        let writing = blocking(move || {
+            write_into(layout, file, |run, manifest, payload| {
+                payload.copy_from_slice(&content(&*store, run, manifest)?);
+                Ok(())
+            })
         });
-        while let Some(piece) = self.stream.next().await {
-            if pieces.send(piece?).await.is_err() {
-                break; // the disk: its thread says why
-            }
+        match writing.await.ok_or(ExportError::Stopping)? {
+            Ok(()) => Ok(written),
+            Err(IntoFile::File(error)) => Err(ExportError::File(error)),
+            Err(IntoFile::Content(error)) => Err(ExportError::Store(error)),
         }
-        drop(pieces);
-        writing.await.map_err(|_| ExportError::Stopping)??;
-        Ok(Written::new(self.length, &self.contents))
     }
 }
 
@@ -108,21 +117,7 @@ impl Node {
         let items = found.await.ok_or(ExportError::Stopping)??;
         let files = catalog.files().iter().map(|(name, content)| (name.clone(), content.clone()));
         let layout = Layout::new(from, files, items, Form::Plain)?;
-        let (node, manifests) = (self.clone(), layout.manifests.clone());
-        let payloads = stream::iter(layout.runs.clone()).map(move |run| {
-            let (store, manifest) = (node.inner.store.clone(), manifests.get(run.manifest as usize).cloned());
-            async move {
-                let gone = StoreError::NotHeld(run.first);
-                let manifest = manifest.ok_or(gone)?;
-                let read = blocking(move || {
-                    let blob = store.get(&manifest.blob()).ok_or(StoreError::NotHeld(run.first))?;
-                    read(&*blob, &run)
-                });
-                read.await.ok_or_else(|| StoreError::Unusable("the agent is stopping".into()))?
-            }
-        });
-        let (length, contents) = (layout.length(), layout.contents.clone());
-        Ok(Exported { length, contents, stream: assemble(layout, payloads.buffered(AT_ONCE)).boxed() })
+        Ok(Exported { node: self.clone(), layout })
     }
 
     fn item(&self, chosen: &Chosen) -> Result<Item, ExportError> {
@@ -156,8 +151,8 @@ impl Node {
 }
 
 /// The content of a run.
-fn read(blob: &dyn Blob, run: &Run) -> Result<Bytes, StoreError> {
-    let manifest: &Manifest = blob.manifest();
+fn content(store: &dyn Store, run: &Run, manifest: &Manifest) -> Result<Bytes, StoreError> {
+    let blob = store.get(&manifest.blob()).ok_or(StoreError::NotHeld(run.first))?;
     let whole = blob.read_run(run.first, u64::from(run.length))?;
     if whole.len() == run.length as usize {
         return Ok(whole);
