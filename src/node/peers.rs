@@ -104,7 +104,7 @@ impl Batch<'_> {
             blob: bytes_of(manifest.blob().as_bytes()),
             manifest: bytes_of(manifest.id().as_bytes()),
             indices: Some(Runs { spans: order.chunks.to_spans() }),
-            fetch: false,
+            ..Chunks::default()
         };
         let request = Request { body: Some(request::Body::Chunks(body)) };
         let bytes = manifest.bytes_of(order.chunks.iter());

@@ -59,9 +59,9 @@ pub enum ReadError {
     },
 }
 
-/// A client that has been sent nothing yet is told after so long that the WAN is closed: until then
-/// the site may turn out to hold it.
-const CLOSED: Duration = Duration::from_millis(2500);
+/// A client that is sent nothing is told after so long that the WAN is closed: until then the site may turn
+/// out to hold it.
+pub(super) const CLOSED: Duration = Duration::from_millis(2500);
 
 /// How a client wants to be served.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -298,6 +298,11 @@ impl Reader {
         }
     }
 
+    /// Who has got a part waits for the rest if the WAN opens soon: to tell him is to break off.
+    fn sits_out(&self, closed: &Closed) -> bool {
+        self.served && closed.retry_after_s <= PATIENCE.as_secs()
+    }
+
     /// Waits until something comes. Whoever waits for a closed WAN and did not say so is told.
     async fn wait_for_news(&mut self) -> Result<(), ReadError> {
         let patience = self.patience();
@@ -311,7 +316,7 @@ impl Reader {
             }
             match self.node.wan_closed(self.manner.urgency) {
                 Some(_) if self.manner.waits => since = Instant::now(),
-                Some(closed) if !self.served && begun.elapsed() >= CLOSED => {
+                Some(closed) if begun.elapsed() >= CLOSED && !self.sits_out(&closed) => {
                     return Err(ReadError::Closed(closed));
                 }
                 Some(_) if !self.served => {}

@@ -13,7 +13,7 @@ use futures::StreamExt;
 
 use super::hurry::Hurry;
 use super::peers::{self, bytes_of};
-use super::reader::{Place, ReadError};
+use super::reader::{CLOSED, Place, ReadError};
 use super::wan::{self, WanFlight};
 use super::{Node, blocking, home};
 use crate::core::chunkset::ChunkSet;
@@ -122,6 +122,11 @@ impl Relay {
                 Ok(ready) => return Ok(ready),
                 Err(error) => why = error,
             }
+            if attempt > 0
+                && let Some(closed) = self.node.wan_closed(self.urgency)
+            {
+                return Err(ReadError::Closed(closed));
+            }
             tokio::time::sleep(Duration::from_millis(200) * attempt as u32).await;
         }
         Err(ReadError::Failed(why))
@@ -138,6 +143,8 @@ impl Relay {
             manifest: bytes_of(self.manifest.id().as_bytes()),
             indices: Some(Runs { spans: set.to_spans() }),
             fetch: true,
+            background: self.urgency == Urgency::Background,
+            urgent: self.urgency == Urgency::Urgent,
         };
         let request = Request { body: Some(request::Body::Chunks(body)) };
         let net = &self.node.inner.net;
@@ -215,7 +222,13 @@ fn members(node: &Node, blob: &BlobId) -> Vec<NodeId> {
 
 impl Node {
     /// Gets chunks for a member that has no room to do so itself, as if a client had asked.
-    pub(super) async fn fetch_for_member(&self, blob: BlobId, manifest: ManifestId, chunks: &ChunkSet) {
+    pub(super) async fn fetch_for_member(
+        &self,
+        blob: BlobId,
+        manifest: ManifestId,
+        chunks: &ChunkSet,
+        urgency: Urgency,
+    ) {
         let store = self.inner.store.clone();
         let held = move || store.get(&blob).is_some_and(|it| chunks_in(&*it, chunks));
         if held() {
@@ -225,8 +238,13 @@ impl Node {
         let first = move || before.begin(blob, Front::None);
         let last = move || after.settle(&blob);
         let mut ticket = self.inner.live.enter(blob, self.inner.inputs.clone(), first, last);
-        ticket.want(manifest, Urgency::Foreground).await;
-        let end = Instant::now() + PATIENCE - Duration::from_secs(3);
+        ticket.want(manifest, urgency).await;
+        // What the site holds comes soon, and more does not.
+        let patience = match self.wan_closed(urgency) {
+            Some(_) => CLOSED,
+            None => PATIENCE - Duration::from_secs(3),
+        };
+        let end = Instant::now() + patience;
         while !held() && ticket.news.borrow().end.as_ref().is_none_or(Result::is_ok) {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || tokio::time::timeout(left, ticket.news.changed()).await.is_err() {

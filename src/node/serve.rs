@@ -11,6 +11,7 @@ use prost::Message;
 
 use super::{Later, Node, blocking, doctor};
 use crate::core::chunkset::ChunkSet;
+use crate::core::flight::Urgency;
 use crate::core::id::{BlobId, ManifestId, NodeId};
 use crate::core::wire::message::{
     CatalogRequest, Chunks, ManifestRequest, Request, Response, request, response,
@@ -136,7 +137,8 @@ async fn chunks(node: &Node, from: NodeId, wanted: Chunks, mut reply: Reply<'_>)
         && let (Some(blob), Some(manifest)) =
             (BlobId::from_slice(&wanted.blob), ManifestId::from_slice(&wanted.manifest))
     {
-        node.fetch_for_member(blob, manifest, &set).await;
+        let urgency = Urgency::of(wanted.background, wanted.urgent);
+        node.fetch_for_member(blob, manifest, &set, urgency).await;
     }
     let blob = held(node, &wanted.blob, &wanted.manifest)
         .await

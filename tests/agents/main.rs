@@ -9,6 +9,7 @@ mod bad_input;
 mod browser;
 mod cargo;
 mod channels;
+mod clock;
 mod crash;
 mod dashboard;
 mod doctor;

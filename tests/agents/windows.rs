@@ -142,6 +142,51 @@ fn who_waits_is_served_when_an_admin_opens_the_wan() {
 }
 
 #[test]
+fn who_has_got_a_part_when_the_wan_closes_is_told() {
+    let stage = Stage::new("2mbit");
+    stage.publish("long", "1", &noise("long", 4_000_000));
+    let agents = pair(&stage);
+    let (gateway, target) = (agents[0].gateway.to_string(), stage.path("out"));
+    let (said, waited) = std::thread::scope(|scope| {
+        let getting = scope.spawn(|| fail(&["get", "long", "-o", &target, "--gateway", &gateway]));
+        let handed = || agents[0].api("savings")["totals"]["delivered"].as_u64().expect("a figure");
+        wait_for("the first bytes", || handed() > 0);
+        give(&stage, &closed());
+        bound(&agents, 0);
+        let begun = Instant::now();
+        (getting.join().expect("it ends"), begun.elapsed())
+    });
+    assert!(said.contains("the WAN is closed until "), "{said}");
+    assert!(waited < Duration::from_secs(60), "not the patience of an open WAN: {waited:?}");
+}
+
+#[test]
+fn who_has_no_room_is_urgent_through_a_neighbour_too() {
+    let stage = Stage::new("400mbit");
+    let content = noise("wide", 3_000_000);
+    stage.publish("wide", "1", &content);
+    let first = stage.agent("0", &[]);
+    let second = stage.agent("1", &["--peer", &first.peer(), "--cache-size", "1MB"]);
+    let agents = [first, second];
+    wait_for("the mesh", || agents[1].api("peers").as_array().is_some_and(|peers| peers.len() == 1));
+    give(&stage, &closed());
+    bound(&agents, 0);
+    let (gateway, target) = (agents[1].gateway.to_string(), stage.path("out"));
+    let get =
+        |more: &[&str]| branchline(&[&["get", "wide", "-o", &target, "--gateway", &gateway], more].concat());
+    let begun = Instant::now();
+    let refused = get(&[]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("the WAN is closed until "), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    let urgent = get(&["--urgent"]);
+    assert!(urgent.status.success(), "{}", String::from_utf8_lossy(&urgent.stderr));
+    assert!(std::fs::read(&target).expect("there") == content);
+    let held = agents[0].api("packages")[0]["held"].clone();
+    assert_eq!(held, "complete", "the neighbour has fetched it, and keeps it");
+}
+
+#[test]
 fn a_change_takes_effect_on_a_flight_under_way() {
     let stage = Stage::new("400mbit");
     let content = noise("long", 6_000_000);

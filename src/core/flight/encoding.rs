@@ -122,11 +122,7 @@ impl Message {
                 held: set(follow.held)?,
                 suspects: nodes(&follow.suspects)?,
                 manifest: follow.manifest,
-                urgency: match (follow.urgent, follow.background) {
-                    (true, _) => Urgency::Urgent,
-                    (false, true) => Urgency::Background,
-                    (false, false) => Urgency::Foreground,
-                },
+                urgency: Urgency::of(follow.background, follow.urgent),
                 leech: follow.leech,
             },
             Wire::Redirect(redirect) => {

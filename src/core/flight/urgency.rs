@@ -16,6 +16,15 @@ impl Urgency {
     /// All of them, the least urgent first.
     pub const ALL: [Self; 3] = [Self::Background, Self::Foreground, Self::Urgent];
 
+    /// As members say it to each other.
+    pub fn of(background: bool, urgent: bool) -> Self {
+        match (urgent, background) {
+            (true, _) => Self::Urgent,
+            (false, true) => Self::Background,
+            (false, false) => Self::Foreground,
+        }
+    }
+
     /// As people call it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures::stream;
+use futures::stream::{self, StreamExt};
 
 use super::error::HttpError;
 use super::range::{Wanted, has, is_known, wanted};
@@ -13,7 +13,7 @@ use crate::core::id::BlobId;
 use crate::core::ledger::Front;
 use crate::node::Node;
 use crate::node::catalog::Resolved;
-use crate::node::reader::Manner;
+use crate::node::reader::{Manner, ReadError};
 
 /// A version never changes; where a channel points may.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
@@ -73,14 +73,11 @@ async fn answer(
     let mut rest = range;
     // The first bytes before the header, so that a failure has a status of its own.
     let first = reader.next(&mut rest).await?;
-    let body = stream::unfold((first.map(Ok), reader, rest), |(ready, mut reader, mut rest)| async move {
-        let piece = ready?;
-        let next = match &piece {
-            Ok(_) => reader.next(&mut rest).await.transpose(),
-            Err(_) => None,
-        };
-        Some((piece, (next, reader, rest)))
+    let more = stream::try_unfold((reader, rest), async |(mut reader, mut rest)| {
+        let piece = reader.next(&mut rest).await?;
+        Ok::<_, ReadError>(piece.map(|piece| (piece, (reader, rest))))
     });
+    let body = stream::iter(first.map(Ok)).chain(more);
     Ok((status, described, Body::from_stream(body)).into_response())
 }
 

@@ -131,9 +131,10 @@ impl Node {
     ) -> Result<Arc<dyn Blob>, StoreError> {
         let (store, manifest) = (self.inner.store.clone(), target.manifest.clone());
         let id = manifest.blob();
+        let package = self.package_of(&id);
         let opened = blocking(move || {
             let new = store.get(&id).is_none();
-            let blob = store.open(&manifest)?;
+            let blob = store.open_in(&manifest, package.as_ref())?;
             Ok((new, blob.held(), blob))
         });
         let (new, before, blob) = opened.await.ok_or_else(stopping)??;

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tools::Clock;
 
 /// Bytes that do not compress, the same for the same seed.
 pub fn noise(seed: &str, length: usize) -> Vec<u8> {
@@ -46,9 +47,15 @@ pub struct Process(pub Child);
 
 impl Process {
     pub fn start(arguments: &[&str], log: &Path) -> Self {
+        Self::start_by(None, arguments, log)
+    }
+
+    /// The same, by a clock of its own.
+    pub fn start_by(clock: Option<&Clock>, arguments: &[&str], log: &Path) -> Self {
         let log = std::fs::File::options().append(true).create(true).open(log).expect("a log");
         let child = Command::new(env!("CARGO_BIN_EXE_branchline"))
             .args(arguments)
+            .envs(clock.iter().flat_map(|clock| clock.environment()))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
@@ -126,6 +133,8 @@ pub struct Stage {
     pub dir: tempfile::TempDir,
     pub origin: SocketAddr,
     pub server: Option<Process>,
+    /// That of agents that are started from now on; none: this machine's.
+    pub clock: Option<Clock>,
 }
 
 pub struct Agent {
@@ -139,7 +148,7 @@ impl Stage {
     /// A new origin, served at this rate.
     pub fn new(limit: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut stage = Self { dir, origin: free_port(), server: None };
+        let mut stage = Self { dir, origin: free_port(), server: None, clock: None };
         succeed(&["origin", "init", "--root", &stage.path("tree"), "--keys", &stage.path("keys")]);
         succeed(&["site", "keygen", &stage.path("site.key")]);
         stage.serve(limit);
@@ -229,7 +238,7 @@ impl Stage {
             }
         }
         arguments.extend(more);
-        Agent { process: Process::start(&arguments, &log), gateway, listen, log }
+        Agent { process: Process::start_by(self.clock.as_ref(), &arguments, &log), gateway, listen, log }
     }
 }
 

@@ -31,6 +31,43 @@ pub fn run(command: &mut Command) -> String {
     said
 }
 
+/// A clock that processes go by instead of this machine's: by libfaketime, and only what it is on the wall.
+pub struct Clock {
+    file: PathBuf,
+    library: PathBuf,
+}
+
+impl Clock {
+    /// Right at first. Nothing, which is said by name, where there is no libfaketime.
+    pub fn new(test: &str, dir: &Path) -> Option<Self> {
+        if is_missing(test, &["faketime"]) {
+            return None;
+        }
+        let folders = std::fs::read_dir("/usr/lib").expect("a system").flatten();
+        let library = |folder: std::fs::DirEntry| folder.path().join("faketime/libfaketimeMT.so.1");
+        let library = folders.map(library).find(|it| it.is_file()).expect("faketime's library");
+        let clock = Self { file: dir.join("clock"), library };
+        clock.set("+0");
+        Some(clock)
+    }
+
+    /// Sets it, as faketime has it: `+1h`, `-3d`. It is noticed within a second.
+    pub fn set(&self, shift: &str) {
+        // Whole or not at all: it is read at any time.
+        let draft = self.file.with_extension("draft");
+        std::fs::write(&draft, shift).and_then(|()| std::fs::rename(&draft, &self.file)).expect("room");
+    }
+
+    pub fn environment(&self) -> [(&'static str, PathBuf); 4] {
+        [
+            ("LD_PRELOAD", self.library.clone()),
+            ("FAKETIME_TIMESTAMP_FILE", self.file.clone()),
+            ("FAKETIME_CACHE_DURATION", "1".into()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+        ]
+    }
+}
+
 /// A real nginx that serves a folder, with `ETag` and `Last-Modified`, and dies with the test.
 pub struct Nginx {
     process: Child,

@@ -17,7 +17,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use futures::stream;
+use futures::stream::{self, StreamExt};
 
 use super::error::HttpError;
 use super::range::{self, Wanted};
@@ -232,16 +232,12 @@ async fn body(
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     let first = object.next(&mut part).await?;
-    let pieces = stream::unfold((first.map(Ok), object, part), |(ready, mut object, mut part)| async move {
-        let piece = ready?;
-        let next = match &piece {
-            Ok(_) => object.next(&mut part).await.transpose(),
-            Err(_) => None,
-        };
-        Some((piece, (next, object, part)))
+    let more = stream::try_unfold((object, part), async |(mut object, mut part)| {
+        let piece = object.next(&mut part).await?;
+        Ok::<_, ObjectError>(piece.map(|piece| (piece, (object, part))))
     });
-    let pieces: stream::BoxStream<'static, Result<bytes::Bytes, ObjectError>> = Box::pin(pieces);
-    Ok((status, headers, Body::from_stream(pieces)).into_response())
+    let body = stream::iter(first.map(Ok)).chain(more);
+    Ok((status, headers, Body::from_stream(body)).into_response())
 }
 
 /// Whether the client has what is called so.
