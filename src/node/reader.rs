@@ -216,6 +216,7 @@ impl Reader {
                 if let Some(blob) = self.blob.clone() {
                     blocking(move || blob.check()).await;
                 }
+                self.node.note_damage_in_use().await;
                 self.ticket.want(self.place.manifest, self.manner.urgency).await;
                 self.ticket.say(Input::Lost { blob: self.id(), chunk }).await;
                 Ok(false)

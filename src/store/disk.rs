@@ -8,13 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::database::patiently;
 use super::file::BlobFile;
 use super::index::{Index, Record};
-use super::{Blob, Checked, Held, Leftover, Store, StoreError, Trimmed, now_ms};
+use super::{Blob, Checked, Damaged, Held, Leftover, Store, StoreError, Trimmed, now_ms};
 use crate::core::id::{BlobId, PackageName};
 use crate::core::manifest::Manifest;
 use crate::core::quota::Quotas;
 
 /// Blob files that stay open though nobody uses them: what was verified of them is remembered.
 const MAX_OPEN: usize = 256;
+
+/// Reads that found damage and that nobody was told of yet.
+const MAX_DAMAGED: usize = 64;
 
 /// The disk is nearly full when it has no more left than the reserve and this part of it.
 const NEARLY: u64 = 4;
@@ -56,6 +59,7 @@ pub struct DiskStore {
     pub(super) index: Index,
     pub(super) limits: Limits,
     entries: Mutex<HashMap<BlobId, Entry>>,
+    damaged: Mutex<Vec<Damaged>>,
     _lock: File,
 }
 
@@ -74,7 +78,8 @@ impl DiskStore {
             return Err(StoreError::Unusable(format!("{}: {why}", dir.display())));
         }
         let index = Index::open(&dir.join("index"))?;
-        let store = Self { folder, index, limits, entries: Mutex::default(), _lock: lock };
+        let store =
+            Self { folder, index, limits, entries: Mutex::default(), damaged: Mutex::default(), _lock: lock };
         store.scan()?;
         Ok(store)
     }
@@ -163,7 +168,9 @@ impl Blob for Indexed {
 
     fn read_run(&self, first: u32, most: u64) -> Result<bytes::Bytes, StoreError> {
         let read = self.file.read_run(first, most);
-        self.store.note_lost(&self.file);
+        if let Some(lost) = self.store.note_lost(&self.file) {
+            self.store.damaged(|damaged| damaged.push(lost));
+        }
         read
     }
 
@@ -278,6 +285,10 @@ impl Store for Arc<DiskStore> {
         DiskStore::trim(self)
     }
 
+    fn take_damaged(&self) -> Vec<Damaged> {
+        self.damaged(std::mem::take)
+    }
+
     fn leftovers(&self, look: bool) -> Vec<Leftover> {
         DiskStore::leftovers(self, look)
     }
@@ -336,22 +347,31 @@ impl DiskStore {
 
     /// The index does not know chunks any more that turned out damaged. Others hold them perhaps, and
     /// the next blob that needs them finds them there.
-    fn note_lost(&self, file: &BlobFile) {
+    fn note_lost(&self, file: &BlobFile) -> Option<Damaged> {
         let lost = file.take_lost();
         if lost.is_empty() {
-            return;
+            return None;
         }
         let manifest = file.manifest();
         let blob = manifest.blob();
         tracing::warn!(%blob, chunks = lost.len(), "damaged on disk, and not held any more");
+        let mut was_complete = false;
         if let Some(entry) = self.entries().get_mut(&blob) {
-            entry.complete = false;
+            was_complete = std::mem::take(&mut entry.complete);
             // All are entered again when it is whole again.
             entry.record.indexed = false;
             self.index.set_record(&blob, &entry.record);
         }
         let chunks = lost.iter().filter_map(|&index| manifest.chunk(index)).map(|chunk| &chunk.id);
         self.index.forget_chunks(&blob, chunks);
+        Some(Damaged { blob, was_complete, chunks: lost })
+    }
+
+    fn damaged<T>(&self, of: impl FnOnce(&mut Vec<Damaged>) -> T) -> T {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = of(&mut damaged);
+        damaged.truncate(MAX_DAMAGED);
+        done
     }
 
     /// Changes a record, and writes it down if it is another then; false if the blob is not held.

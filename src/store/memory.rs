@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::room::refusal;
 use super::span::{run, verified};
-use super::{Blob, Checked, Held, Leftover, Store, StoreError, Trimmed, now_ms};
+use super::{Blob, Checked, Damaged, Held, Leftover, Store, StoreError, Trimmed, now_ms};
 use crate::core::chunkset::ChunkSet;
 use crate::core::evict::{self, Candidate, Incoming, Room};
 use crate::core::id::{BlobId, PackageName};
@@ -212,6 +212,10 @@ impl Store for MemoryStore {
         let plan = evict::trim(&held, &self.packages, self.quota);
         plan.blobs.iter().for_each(|blob| drop(blobs.remove(blob)));
         Trimmed { blobs: plan.blobs, over: plan.over.into_iter().collect(), cache_over: plan.cache_over }
+    }
+
+    fn take_damaged(&self) -> Vec<Damaged> {
+        Vec::new()
     }
 
     fn leftovers(&self, _look: bool) -> Vec<Leftover> {

@@ -194,6 +194,17 @@ pub trait Blob: Send + Sync {
     fn finish(&self) -> Result<(), StoreError>;
 }
 
+/// What turned out damaged of a blob.
+#[derive(Debug, Clone)]
+pub struct Damaged {
+    /// Which.
+    pub blob: BlobId,
+    /// All of it was held before.
+    pub was_complete: bool,
+    /// What is not held any more.
+    pub chunks: Vec<u32>,
+}
+
 /// All blobs of this node.
 pub trait Store: Send + Sync {
     /// Opens a blob, making room for it if it is new, and taking over chunks that other blobs
@@ -238,6 +249,10 @@ pub trait Store: Send + Sync {
 
     /// Removes what is more than the quotas allow, as far as it may go.
     fn trim(&self) -> Trimmed;
+
+    /// Chunks that turned out damaged when they were read for somebody, since the last call; of very
+    /// many, the first ones.
+    fn take_damaged(&self) -> Vec<Damaged>;
 
     /// Files that belong to no blob, and are older than an hour; removed unless this is only a `look`.
     fn leftovers(&self, look: bool) -> Vec<Leftover>;

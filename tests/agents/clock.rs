@@ -7,10 +7,9 @@ use jiff::{ToSpan, Zoned};
 #[test]
 fn a_catalog_is_used_for_the_grace_past_its_time_and_no_longer() {
     let mut stage = Stage::new("400mbit");
-    stage.clock = Clock::new("a_catalog_is_used_for_the_grace_past_its_time", stage.dir.path());
-    if stage.clock.is_none() {
-        return;
-    }
+    let clock = Clock::new("a_catalog_is_used_for_the_grace_past_its_time", stage.dir.path());
+    let Some(clock) = clock else { return };
+    stage.around = clock.surroundings();
     let content = noise("held", 300_000);
     stage.publish("demo", "1", &content);
     let first = stage.agent("0", &[]);
@@ -19,7 +18,7 @@ fn a_catalog_is_used_for_the_grace_past_its_time_and_no_longer() {
     stage.server = None;
     // A catalog is good for 180 days, and the grace is 7.
     let at = |shift: &str| {
-        stage.clock.as_ref().expect("a clock").set(shift);
+        clock.set(shift);
         let agent = stage.agent("0", &[]);
         agent.get("/packages/demo/stable");
         wait_for("the outage is noticed", || agent.api("status")["outage"].is_object());
@@ -49,8 +48,8 @@ fn totals(agent: &Agent) -> serde_json::Value {
 #[test]
 fn a_clock_that_jumps_an_hour_moves_the_windows_and_loses_nothing() {
     let mut stage = Stage::new("400mbit");
-    stage.clock = Clock::new("a_clock_that_jumps_an_hour", stage.dir.path());
-    let Some(clock) = &stage.clock else { return };
+    let Some(clock) = Clock::new("a_clock_that_jumps_an_hour", stage.dir.path()) else { return };
+    stage.around = clock.surroundings();
     let (held, awaited) = (noise("held", 300_000), noise("awaited", 300_000));
     stage.publish("held", "1", &held);
     stage.publish("awaited", "1", &awaited);
@@ -86,5 +85,8 @@ fn a_clock_that_jumps_an_hour_moves_the_windows_and_loses_nothing() {
     });
     assert!(std::fs::read(stage.path("out")).expect("there") == next);
     assert_eq!(totals(&agent)["delivered"], after["delivered"].as_u64().expect("a figure") + 200_000);
-    assert!(succeed(&["savings", "--verify", "--gateway", &agent.gateway.to_string()]).contains("every one adds up"));
+    assert!(
+        succeed(&["savings", "--verify", "--gateway", &agent.gateway.to_string()])
+            .contains("every one adds up")
+    );
 }

@@ -12,6 +12,7 @@ mod channels;
 mod clock;
 mod crash;
 mod dashboard;
+mod disk;
 mod doctor;
 mod housekeeping;
 mod hub;

@@ -32,7 +32,8 @@ impl Node {
         let mut ticket = self.inner.live.enter_to_keep(blob, self.inner.inputs.clone());
         ticket.want(manifest.id(), Urgency::Background).await;
         // A flight that is under way believes that they are here.
-        for chunk in chunks {
+        let held = self.inner.store.at_hand(&blob).map(|blob| blob.held()).unwrap_or_default();
+        for chunk in chunks.into_iter().filter(|chunk| !held.contains(*chunk)) {
             ticket.say(Input::Lost { blob, chunk }).await;
         }
         loop {

@@ -62,6 +62,8 @@ pub(super) struct Verifier {
 enum By {
     Hand = 0,
     Schedule = 1,
+    /// Nobody: it was found by who needed it.
+    Use = 2,
 }
 
 impl Verifier {
@@ -85,7 +87,7 @@ impl Verifier {
     }
 
     fn change(&self, by: By, change: impl FnOnce(&mut VerifyRun)) {
-        if let Some(run) = &mut self.runs()[by as usize] {
+        if let Some(Some(run)) = self.runs().get_mut(by as usize) {
             change(run);
         }
     }
@@ -213,6 +215,13 @@ impl Node {
         }
     }
 
+    /// Remembers what turned out damaged when somebody needed it, and sees that it is made whole.
+    pub(super) async fn note_damage_in_use(&self) {
+        for it in self.inner.store.take_damaged() {
+            self.note_damage(By::Use, it.blob, it.was_complete, &it.chunks).await;
+        }
+    }
+
     async fn note_damage(&self, by: By, blob: BlobId, was_complete: bool, chunks: &[u32]) {
         let manifest = self.inner.store.at_hand(&blob).map(|open| open.manifest().clone());
         let damage = Damage {
@@ -249,10 +258,12 @@ impl Node {
 
 /// Verifies what is due, as long as the agent runs.
 pub(super) async fn keep(node: Node) {
-    let Some(interval) = node.inner.config.verify_interval else { return };
-    let look = LOOK.min(interval.duration() / 8).max(Duration::from_millis(200));
+    let interval = node.inner.config.verify_interval;
+    let look = interval.map_or(LOOK, |it| LOOK.min(it.duration() / 8).max(Duration::from_millis(200)));
     loop {
         tokio::time::sleep(look).await;
+        node.note_damage_in_use().await;
+        let Some(interval) = interval else { continue };
         if node.inner.verifier.is_running(By::Hand) {
             continue;
         }

@@ -11,7 +11,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tools::Clock;
 
 /// Bytes that do not compress, the same for the same seed.
 pub fn noise(seed: &str, length: usize) -> Vec<u8> {
@@ -47,15 +46,23 @@ pub struct Process(pub Child);
 
 impl Process {
     pub fn start(arguments: &[&str], log: &Path) -> Self {
-        Self::start_by(None, arguments, log)
+        Self::start_within(&Surroundings::default(), arguments, log)
     }
 
-    /// The same, by a clock of its own.
-    pub fn start_by(clock: Option<&Clock>, arguments: &[&str], log: &Path) -> Self {
+    pub fn start_within(around: &Surroundings, arguments: &[&str], log: &Path) -> Self {
         let log = std::fs::File::options().append(true).create(true).open(log).expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_branchline"))
+        let program = env!("CARGO_BIN_EXE_branchline");
+        let mut command = match &around.tracer[..] {
+            [] => Command::new(program),
+            [tracer, options @ ..] => {
+                let mut command = Command::new(tracer);
+                command.args(options).arg(program);
+                command
+            }
+        };
+        let child = command
             .args(arguments)
-            .envs(clock.iter().flat_map(|clock| clock.environment()))
+            .envs(around.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
@@ -133,8 +140,16 @@ pub struct Stage {
     pub dir: tempfile::TempDir,
     pub origin: SocketAddr,
     pub server: Option<Process>,
-    /// That of agents that are started from now on; none: this machine's.
-    pub clock: Option<Clock>,
+    /// Of agents that are started from now on.
+    pub around: Surroundings,
+}
+
+/// What is made of a process's system.
+#[derive(Default)]
+pub struct Surroundings {
+    /// What runs it, with its options.
+    pub tracer: Vec<String>,
+    pub environment: Vec<(&'static str, PathBuf)>,
 }
 
 pub struct Agent {
@@ -148,7 +163,7 @@ impl Stage {
     /// A new origin, served at this rate.
     pub fn new(limit: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut stage = Self { dir, origin: free_port(), server: None, clock: None };
+        let mut stage = Self { dir, origin: free_port(), server: None, around: Surroundings::default() };
         succeed(&["origin", "init", "--root", &stage.path("tree"), "--keys", &stage.path("keys")]);
         succeed(&["site", "keygen", &stage.path("site.key")]);
         stage.serve(limit);
@@ -238,7 +253,7 @@ impl Stage {
             }
         }
         arguments.extend(more);
-        Agent { process: Process::start_by(self.clock.as_ref(), &arguments, &log), gateway, listen, log }
+        Agent { process: Process::start_within(&self.around, &arguments, &log), gateway, listen, log }
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 
-use super::{free_port, wait_for};
+use super::{Surroundings, free_port, wait_for};
 
 /// Whether a program that the test needs is missing, which is said by name. `BRANCHLINE_CLIENTS=required`
 /// makes that a failure.
@@ -58,14 +58,40 @@ impl Clock {
         std::fs::write(&draft, shift).and_then(|()| std::fs::rename(&draft, &self.file)).expect("room");
     }
 
-    pub fn environment(&self) -> [(&'static str, PathBuf); 4] {
-        [
+    /// Of processes that go by it.
+    pub fn surroundings(&self) -> Surroundings {
+        let environment = vec![
             ("LD_PRELOAD", self.library.clone()),
             ("FAKETIME_TIMESTAMP_FILE", self.file.clone()),
             ("FAKETIME_CACHE_DURATION", "1".into()),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
-        ]
+        ];
+        Surroundings { environment, ..Surroundings::default() }
     }
+}
+
+/// A system whose calls fail, as a failing disk makes them: of those that `what` names, those that `when` says
+/// (`3+`: from the third one on), if they concern one of these files. Nothing, which is said by name, where
+/// no process may be traced.
+pub fn failing(test: &str, what: &str, when: &str, files: &[&Path]) -> Option<Surroundings> {
+    if is_missing(test, &["strace"]) {
+        return None;
+    }
+    if !Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|it| it.success())
+    {
+        writeln!(std::io::stderr(), "skipped on this machine: {test}: strace may trace nothing").ok();
+        return None;
+    }
+    // The tracer is a child, so that whoever kills the process kills the right one.
+    let mut tracer: Vec<String> = ["strace", "-D", "-f", "-qq", "-o", "/dev/null"].map(str::to_owned).into();
+    tracer.extend([
+        "-e".into(),
+        format!("trace={what}"),
+        "-e".into(),
+        format!("inject={what}:error=EIO:when={when}"),
+    ]);
+    tracer.extend(files.iter().flat_map(|file| ["-P".to_owned(), file.display().to_string()]));
+    Some(Surroundings { tracer, ..Surroundings::default() })
 }
 
 /// A real nginx that serves a folder, with `ETag` and `Last-Modified`, and dies with the test.
