@@ -133,7 +133,7 @@ impl Bulk {
     }
 }
 
-fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
+pub(super) fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
     let mut parts = address.iter();
     let ip: IpAddr = match parts.next()? {
         Protocol::Ip4(ip) => ip.into(),

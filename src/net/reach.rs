@@ -8,9 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use libp2p::Multiaddr;
-use libp2p::multiaddr::Protocol;
 use serde::{Deserialize, Serialize};
 
+use super::bulk::socket_address;
 use super::handle::Net;
 use super::hear::reachable;
 use crate::core::id::NodeId;
@@ -117,24 +117,11 @@ pub async fn knock(address: SocketAddr, patience: Duration) -> Result<(), Obstac
 
 /// Knocks at some addresses of one machine at once.
 pub async fn knock_at(addresses: &[Multiaddr]) -> Vec<Knock> {
-    let sockets = addresses.iter().filter_map(socket).take(ADDRESSES);
+    let sockets = addresses.iter().filter_map(socket_address).take(ADDRESSES);
     let knocks = sockets.map(|address| async move {
         Knock { address: address.to_string(), obstacle: knock(address, KNOCK).await.err() }
     });
     futures::future::join_all(knocks).await
-}
-
-fn socket(address: &Multiaddr) -> Option<SocketAddr> {
-    let mut parts = address.iter();
-    let ip = match parts.next()? {
-        Protocol::Ip4(ip) => ip.into(),
-        Protocol::Ip6(ip) => ip.into(),
-        _ => return None,
-    };
-    match parts.next()? {
-        Protocol::Tcp(port) => Some(SocketAddr::new(ip, port)),
-        _ => None,
-    }
 }
 
 impl Net {

@@ -52,7 +52,7 @@ async fn examine(config: Option<PathBuf>, flags: Written) -> Checkup {
     let config = config.or_else(|| Some(PathBuf::from(CONFIG)).filter(|path| path.exists()));
     let file = match config.as_deref().map(config::read).transpose() {
         Ok(file) => file.unwrap_or_default(),
-        Err(error) => return only(unreadable(&format!("{error:#}"))),
+        Err(error) => return only(unreadable(&error)),
     };
     let written = flags.over(file);
     let state_dir = written.state_dir.clone().unwrap_or_else(default_state_dir);
@@ -80,7 +80,13 @@ fn only(check: Check) -> Checkup {
     Checkup { checks: vec![check], faults: Vec::new() }
 }
 
-fn unreadable(why: &str) -> Check {
+/// The configuration, or a file that it names.
+fn unreadable(error: &anyhow::Error) -> Check {
+    let why = format!("{error:#}");
+    // As the system says it, wherever in the chain that is.
+    if why.contains("Permission denied") {
+        return no_admin(why);
+    }
     let cause = "The agent does not start with this configuration.";
     Check::failed(
         TEST,
@@ -124,6 +130,10 @@ fn of_no_use(error: &anyhow::Error) -> Check {
     Check::failed(TEST, seen, cause, "Look into its log, and start it again: 'systemctl restart branchline'.")
 }
 
+fn no_admin(seen: String) -> Check {
+    Check::failed(TEST, seen, "You are no admin of this machine.", "Run 'sudo branchline doctor'.")
+}
+
 /// No agent answers: why.
 fn silent(
     state_dir: &Path,
@@ -133,17 +143,12 @@ fn silent(
 ) -> Check {
     let seen = without_hint(error);
     if seen.contains("you may not use") {
-        return Check::failed(
-            TEST,
-            seen,
-            "You are no admin of this machine.",
-            "Run 'sudo branchline doctor'.",
-        );
+        return no_admin(seen);
     }
     let cause = format!("No agent runs with the state directory {}.", state_dir.display());
     let start = "Start it: 'systemctl start branchline', or 'branchline agent'; its log says why if it does not stay.";
     match resolved {
-        Some(error) if has_file => unreadable(&format!("{error:#}")),
+        Some(error) if has_file => unreadable(error),
         Some(_) => {
             let more = "Give the doctor the agent's --config or its flags to have the rest tried.";
             Check::failed(TEST, seen, cause, format!("{start} {more}"))

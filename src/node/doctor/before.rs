@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use jiff::SignedDuration;
 
@@ -17,13 +18,18 @@ pub async fn checkup(config: &Config, gateway: SocketAddr) -> Checkup {
     let why = |what: &str| format!("{what} while no agent runs");
     let discovery = Check::skipped("discovery", why("nobody is looked for"));
     let (dir, reserve) = (config.state_dir.clone(), config.disk_reserve);
-    let disk = blocking(move || disk::examine(&dir, reserve)).await;
+    let disk = blocking(move || disk::examine(nearest(&dir), reserve)).await;
     let disk = disk.unwrap_or_else(|| Check::skipped("disk", "it could not be tried"));
     let (asked, ahead) = ask(config).await;
     let clock = clock::judge(ahead, Vec::new());
     let origin = origin::verdict(asked, &disk, &clock).await;
     let transfer = Check::skipped("transfer", why("nothing is brought"));
     Checkup { checks: vec![ports, discovery, clock, disk, origin, transfer], faults: Vec::new() }
+}
+
+/// An agent makes its state directory where there is none yet.
+fn nearest(dir: &Path) -> &Path {
+    dir.ancestors().find(|it| it.exists()).unwrap_or(Path::new("."))
 }
 
 /// Whether both ports are free.
