@@ -43,7 +43,7 @@ pub use census::{Census, census};
 pub use control::Hello;
 pub use data::{Answer, AskError, Reply, Serve};
 pub use handle::{Contact, Event, Net};
-pub use identity::{load_identity, node_id, peer_id};
+pub use identity::{known_identity, load_identity, node_id, peer_id};
 pub use libp2p::Multiaddr;
 pub use member::{SiteKey, SiteKeyError};
 pub use reach::{Knock, Obstacle, Unreached, knock, knock_at};

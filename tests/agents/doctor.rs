@@ -128,3 +128,24 @@ fn without_an_agent_what_would_keep_it_from_starting_is_named() {
     assert!(foreign.len() == 2 && foreign[1].contains("root of trust"), "{foreign:?}");
     assert!(!std::path::Path::new(&state).exists(), "nothing is left behind");
 }
+
+#[test]
+fn whoever_may_not_use_the_socket_asks_at_the_gateway() {
+    let stage = Stage::new("1gbit");
+    let first = stage.agent("first", &[]);
+    let second = stage.agent("second", &["--peer", &first.peer()]);
+    members(&second, 1);
+    let gateway = second.gateway.to_string();
+    // The default state directory, in which no agent of this test runs.
+    let (good, said) = doctor(&["--gateway", &gateway]);
+    assert!(
+        good && said["checks"][0]["seen"].as_str().is_some_and(|seen| seen.contains("at its gateway")),
+        "{said:#}"
+    );
+    // One that is another agent's is not taken for this one's.
+    let (good, said) = doctor(&["--gateway", &gateway, "--state-dir", &stage.path("state-none")]);
+    assert!(!good && causes(&said)[0].starts_with("agent: No agent runs"), "{said:#}");
+    std::fs::remove_file(stage.path("state-first/admin.sock")).expect("it is there");
+    let (good, said) = doctor(&["--gateway", &gateway, "--state-dir", &stage.path("state-first")]);
+    assert!(!good && causes(&said)[0].starts_with("agent: No agent runs"), "{said:#}");
+}

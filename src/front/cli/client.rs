@@ -74,6 +74,24 @@ impl Target {
         }
     }
 
+    /// The agent of this state directory.
+    pub(super) fn state_dir(dir: &Path) -> Self {
+        Self { gateway: None, state_dir: Some(dir.to_owned()) }
+    }
+
+    /// Has the agent do what every user may have done.
+    ///
+    /// # Errors
+    /// If no agent answers, or with what it says.
+    pub(super) async fn order<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        order: &impl serde::Serialize,
+    ) -> anyhow::Result<T> {
+        let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+        facts(self.send(request, Full::new(Bytes::from(serde_json::to_vec(order)?))).await?).await
+    }
+
     /// Reads facts.
     ///
     /// # Errors
@@ -92,11 +110,6 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    /// The agent of this state directory.
-    pub(super) fn of(state_dir: &Path) -> Self {
-        Self { state_dir: Some(state_dir.to_owned()) }
-    }
-
     fn state_dir(&self) -> PathBuf {
         self.state_dir.clone().unwrap_or_else(default_state_dir)
     }

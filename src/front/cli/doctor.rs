@@ -1,5 +1,6 @@
 //! `branchline doctor`: tries what an agent depends on, through the agent if it runs.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,9 +8,10 @@ use anyhow::bail;
 use clap::Args;
 
 use super::Output;
-use super::client::{Admin, Target};
+use super::client::Target;
 use super::config::{self, Resolved, Written, default_gateway, default_state_dir};
 use super::show::table;
+use crate::net::known_identity;
 use crate::node::doctor::{Check, Checkup, State, before};
 use crate::node::report::Status;
 
@@ -49,31 +51,59 @@ impl Doctor {
 }
 
 async fn examine(config: Option<PathBuf>, flags: Written) -> Checkup {
-    let config = config.or_else(|| Some(PathBuf::from(CONFIG)).filter(|path| path.exists()));
+    // A plain user, who may not read it, has no use for it either.
+    let readable = |path: &PathBuf| std::fs::File::open(path).is_ok();
+    let config = config.or_else(|| Some(PathBuf::from(CONFIG)).filter(readable));
     let file = match config.as_deref().map(config::read).transpose() {
         Ok(file) => file.unwrap_or_default(),
         Err(error) => return only(unreadable(&error)),
     };
     let written = flags.over(file);
     let state_dir = written.state_dir.clone().unwrap_or_else(default_state_dir);
-    let gateway = written.gateway;
-    let admin = Admin::of(&state_dir);
-    let asked = tokio::time::timeout(PATIENCE, admin.order::<Checkup>("/api/v1/admin/doctor", &())).await;
-    match asked.unwrap_or_else(|_| Err(anyhow::anyhow!("it has said nothing for {} s", PATIENCE.as_secs()))) {
-        Ok(mut checkup) => {
-            checkup.checks.insert(0, running(&state_dir, gateway).await);
-            checkup
-        }
-        Err(error) if is_there(&error) => only(of_no_use(&error)),
-        Err(error) => {
-            let resolved = written.resolve();
-            let agent = silent(&state_dir, &error, resolved.as_ref().err(), config.is_some());
-            let Ok(Resolved { node, gateway, .. }) = resolved else { return only(agent) };
-            let mut checkup = before::checkup(&node, gateway).await;
-            checkup.checks.insert(0, agent);
-            checkup
-        }
+    let gateway = own(written.gateway.unwrap_or_else(default_gateway));
+    let error = match ask(&Target::state_dir(&state_dir)).await {
+        Ok(checkup) => return with(running(&state_dir, gateway).await, checkup),
+        Err(error) if is_there(&error) => return only(of_no_use(&error)),
+        Err(error) => error,
+    };
+    // A plain user may not use the socket, and whoever names no state directory may mean another.
+    if is_same(&state_dir, written.state_dir.is_some(), gateway).await
+        && let Ok(checkup) = ask(&Target::gateway(gateway)).await
+    {
+        let seen = format!("runs, and was asked at its gateway, {gateway}: {}", without_hint(&error));
+        return with(Check::passed(TEST, seen), checkup);
     }
+    let resolved = written.resolve();
+    let agent = silent(&state_dir, &error, resolved.as_ref().err(), config.is_some());
+    match resolved {
+        Ok(Resolved { node, gateway, .. }) => with(agent, before::checkup(&node, gateway).await),
+        Err(_) => only(agent),
+    }
+}
+
+async fn ask(agent: &Target) -> anyhow::Result<Checkup> {
+    let asked = tokio::time::timeout(PATIENCE, agent.order("/api/v1/doctor", &())).await;
+    asked.unwrap_or_else(|_| Err(anyhow::anyhow!("it has said nothing for {} s", PATIENCE.as_secs())))
+}
+
+/// One that listens on all addresses is reached by this machine's own.
+fn own(gateway: SocketAddr) -> SocketAddr {
+    if gateway.ip().is_unspecified() { ([127, 0, 0, 1], gateway.port()).into() } else { gateway }
+}
+
+/// Whether the agent behind a gateway can be that of a state directory, which was named or not.
+async fn is_same(state_dir: &Path, named: bool, gateway: SocketAddr) -> bool {
+    let Ok(status) = Target::gateway(gateway).json::<Status>("/api/v1/status").await else { return false };
+    match known_identity(state_dir) {
+        Ok(Some(node)) => status.node == node.to_string(),
+        Ok(None) => !named,
+        Err(_) => true,
+    }
+}
+
+fn with(agent: Check, mut checkup: Checkup) -> Checkup {
+    checkup.checks.insert(0, agent);
+    checkup
 }
 
 fn only(check: Check) -> Checkup {
@@ -97,26 +127,20 @@ fn unreadable(error: &anyhow::Error) -> Check {
 }
 
 /// The agent answers admins. Clients come by the gateway.
-async fn running(state_dir: &Path, gateway: Option<std::net::SocketAddr>) -> Check {
-    let socket = Admin::of(state_dir).facts::<Status>("/api/v1/status").await;
+async fn running(state_dir: &Path, gateway: SocketAddr) -> Check {
+    let status = Target::state_dir(state_dir).json::<Status>("/api/v1/status").await;
     let about =
-        socket.map(|it| format!("version {}, site {}, up for {} s", it.version, it.site, it.uptime_s));
+        status.map(|it| format!("version {}, site {}, up for {} s", it.version, it.site, it.uptime_s));
     let about = about.unwrap_or_else(|error| error.to_string());
-    let address = gateway.unwrap_or_else(default_gateway);
-    // One that listens on all addresses is reached by this machine's own.
-    let own = if address.ip().is_unspecified() { ([127, 0, 0, 1], address.port()).into() } else { address };
-    let seen = match Target::gateway(own).get("/healthz", &[]).await {
-        Ok(_) => return Check::passed(TEST, format!("runs, {about}; its gateway answers at {own}")),
+    let seen = match Target::gateway(gateway).get("/healthz", &[]).await {
+        Ok(_) => return Check::passed(TEST, format!("runs, {about}; its gateway answers at {gateway}")),
         Err(error) => format!("runs, {about}; {}", without_hint(&error)),
     };
-    let cause =
-        format!("The agent's gateway is not at {own}, or a firewall on this machine keeps clients from it.");
-    Check::failed(
-        TEST,
-        seen,
-        cause,
-        "Give the doctor the agent's --gateway or --config; clients need the same address.",
-    )
+    let cause = format!(
+        "The agent's gateway is not at {gateway}, or a firewall on this machine keeps clients from it."
+    );
+    let remedy = "Give the doctor the agent's --gateway or --config; clients need the same address.";
+    Check::failed(TEST, seen, cause, remedy)
 }
 
 /// Something answers at the socket.

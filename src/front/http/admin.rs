@@ -10,7 +10,6 @@ use super::error::HttpError;
 use super::windows;
 use crate::core::bitrate::Rate;
 use crate::core::orders::{Seed, Selector};
-use crate::node::doctor::Checkup;
 use crate::node::errands::{Errand, Outcomes};
 use crate::node::hook::HookResult;
 use crate::node::{Gc, Node};
@@ -30,7 +29,6 @@ pub(super) fn router(node: Node) -> Router {
         .route("/api/v1/admin/gc", post(gc))
         .route("/api/v1/admin/hooks", get(hooks))
         .route("/api/v1/admin/hook", post(hook))
-        .route("/api/v1/admin/doctor", post(doctor))
         .layer(DefaultBodyLimit::max(LONGEST))
         .with_state(node)
 }
@@ -161,10 +159,6 @@ async fn hooks(State(node): State<Node>) -> Json<Vec<HookResult>> {
 async fn hook(State(node): State<Node>, Body(wanted): Body<HookOrder>) -> Json<Outcomes> {
     let outcome = node.run_hook(&wanted.package).await;
     Json(Outcomes { nodes: vec![outcome], unanswered: Vec::new() })
-}
-
-async fn doctor(State(node): State<Node>) -> Json<Checkup> {
-    Json(node.checkup().await)
 }
 
 async fn run(node: &Node, errand: Errand, site: bool) -> Json<Outcomes> {

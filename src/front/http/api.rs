@@ -9,10 +9,12 @@ use axum::response::IntoResponse;
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer};
 
+use super::admin::Body;
 use super::error::HttpError;
 use super::span;
 use crate::core::id::PackageName;
 use crate::node::Node;
+use crate::node::doctor::Checkup;
 use crate::node::errands::AllOrders;
 use crate::node::report::{
     Audits, By, Flight, Health, History, Package, Peer, Savings, Scope, Site, Status, UpstreamFacts, Weighed,
@@ -77,6 +79,11 @@ pub(super) async fn upstreams(State(node): State<Node>) -> Json<Vec<UpstreamFact
 
 pub(super) async fn health(State(node): State<Node>) -> Json<Health> {
     Json(node.health().await)
+}
+
+/// A body of JSON, so that no page of another site can have a browser ask for it.
+pub(super) async fn doctor(State(node): State<Node>, Body(()): Body<()>) -> Json<Checkup> {
+    Json(node.checkup().await)
 }
 
 /// What may be asked of what was weighed.

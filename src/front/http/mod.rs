@@ -17,7 +17,7 @@ mod upstream;
 mod windows;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio_util::sync::CancellationToken;
 
 use crate::node::Node;
@@ -61,6 +61,7 @@ fn paths(node: Node, stop: CancellationToken) -> Router {
         .route("/api/v1/recipes", get(api::recipes))
         .route("/api/v1/site", get(api::site))
         .route("/api/v1/health", get(api::health))
+        .route("/api/v1/doctor", post(api::doctor))
         .route("/api/v1/events", events)
         .route("/api/v1/wan", get(windows::show))
         .route("/api/v1/orders", get(api::orders))

@@ -32,30 +32,26 @@ async fn from_others(node: &Node, contacts: &[Contact]) -> Check {
 }
 
 fn judge(answers: &[(String, Vec<Knock>)], inbound: usize, members: usize) -> Check {
-    let reached = |(host, knocks): &(String, Vec<Knock>)| {
-        let open = knocks.iter().find(|knock| knock.obstacle.is_none())?;
-        Some((host.clone(), open.address.clone()))
-    };
-    let shut: Vec<String> =
-        answers.iter().filter(|it| reached(it).is_none()).map(|(host, _)| host.clone()).collect();
-    let Some((shut_off, first)) = answers
-        .iter()
-        .find(|it| reached(it).is_none())
-        .and_then(|(host, knocks)| Some((host, knocks.first()?)))
-    else {
-        return match answers.iter().find_map(reached) {
-            Some((host, address)) => Check::passed(TEST, format!("{host} reaches this node at {address}")),
-            None if inbound > 0 => {
-                Check::passed(TEST, format!("{inbound} of {members} members have connected to this node"))
-            }
-            None => Check::skipped(
-                TEST,
-                "no member says whether it reaches this node: they are of an older version",
-            ),
-        };
-    };
-    let (address, obstacle) = (&first.address, first.obstacle.clone().unwrap_or(Obstacle::Silent));
-    let seen = format!("{} cannot connect to this node at {address}: {obstacle}", some(&shut));
+    let open = |knocks: &[Knock]| knocks.iter().find(|it| it.obstacle.is_none()).map(|it| it.address.clone());
+    let (reached, shut): (Vec<_>, Vec<_>) = answers.iter().partition(|(_, knocks)| open(knocks).is_some());
+    if let Some((host, knocks)) = shut.first() {
+        let hosts: Vec<String> = shut.iter().map(|(host, _)| host.clone()).collect();
+        return shut_out(&hosts, host, knocks);
+    }
+    if let Some((host, address)) = reached.first().and_then(|(host, knocks)| Some((host, open(knocks)?))) {
+        return Check::passed(TEST, format!("{host} reaches this node at {address}"));
+    }
+    if inbound > 0 {
+        return Check::passed(TEST, format!("{inbound} of {members} members have connected to this node"));
+    }
+    Check::skipped(TEST, "no member says whether it reaches this node: they are of an older version")
+}
+
+/// What keeps a member out that has knocked at all of this node's addresses.
+fn shut_out(hosts: &[String], host: &str, knocks: &[Knock]) -> Check {
+    let address = knocks.first().map_or("its addresses", |it| &it.address);
+    let obstacle = knocks.first().and_then(|it| it.obstacle.clone()).unwrap_or(Obstacle::Silent);
+    let seen = format!("{} cannot connect to this node at {address}: {obstacle}", some(hosts));
     let port = address.rsplit(':').next().unwrap_or(address);
     let (cause, remedy) = match obstacle {
         Obstacle::Refused => (
@@ -65,7 +61,7 @@ fn judge(answers: &[(String, Vec<Knock>)], inbound: usize, members: usize) -> Ch
             ),
         ),
         Obstacle::NoRoute => (
-            format!("{shut_off} has no route to {address}."),
+            format!("{host} has no route to {address}."),
             "Look at the routes between the two, or give 'listen' an address that the site can reach."
                 .to_owned(),
         ),
