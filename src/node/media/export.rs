@@ -89,7 +89,11 @@ impl Exported {
         let store = node.inner.store.clone();
         let writing = blocking(move || {
             write_into(layout, file, |run, manifest, payload| {
-                payload.copy_from_slice(&content(&*store, run, manifest)?);
+                let content = content(&*store, run, manifest)?;
+                if content.len() != payload.len() {
+                    return Err(StoreError::NotHeld(run.first));
+                }
+                payload.copy_from_slice(&content);
                 Ok(())
             })
         });
