@@ -149,3 +149,14 @@ fn whoever_may_not_use_the_socket_asks_at_the_gateway() {
     let (good, said) = doctor(&["--gateway", &gateway, "--state-dir", &stage.path("state-first")]);
     assert!(!good && causes(&said)[0].starts_with("agent: No agent runs"), "{said:#}");
 }
+
+#[test]
+fn a_neighbour_with_an_upload_limit_is_slow_and_not_broken() {
+    let stage = Stage::new("1gbit");
+    let first = stage.agent("first", &["--upload-limit", "400kbit"]);
+    let second = stage.agent("second", &["--peer", &first.peer()]);
+    members(&second, 1);
+    let (good, said) = at(&stage, "second", &second);
+    let transfer = said["checks"].as_array().and_then(|checks| checks.last()).expect("checks");
+    assert!(good && transfer["seen"].as_str().is_some_and(|seen| seen.contains("kB/s")), "{said:#}");
+}
