@@ -193,6 +193,7 @@ impl Discovery {
         packet.build_bytes_vec().ok()
     }
 
+    /// What a packet says of this site, and of others.
     pub(super) fn understand(&self, bytes: &[u8]) -> Heard {
         let mut heard = Heard::default();
         let Ok(packet) = Packet::parse(bytes) else { return heard };

@@ -1,5 +1,7 @@
 //! `branchline doctor`: what works is said to work, and what does not has one cause.
 
+use std::io::{Read, Write};
+
 use serde_json::Value;
 
 use crate::support::{Agent, Stage, branchline, succeed, wait_for};
@@ -142,6 +144,12 @@ fn whoever_may_not_use_the_socket_asks_at_the_gateway() {
         good && said["checks"][0]["seen"].as_str().is_some_and(|seen| seen.contains("at its gateway")),
         "{said:#}"
     );
+    // A page of another site can have a browser send a form, and no more.
+    let form = "POST /api/v1/doctor HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nnull";
+    let mut line = std::net::TcpStream::connect(second.gateway).expect("the gateway");
+    let mut said = [0; 12];
+    line.write_all(form.as_bytes()).and_then(|()| line.read_exact(&mut said)).expect("an answer");
+    assert!(said.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&said));
     // One that is another agent's is not taken for this one's.
     let (good, said) = doctor(&["--gateway", &gateway, "--state-dir", &stage.path("state-none")]);
     assert!(!good && causes(&said)[0].starts_with("agent: No agent runs"), "{said:#}");

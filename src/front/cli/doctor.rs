@@ -10,6 +10,7 @@ use clap::Args;
 use super::Output;
 use super::client::Target;
 use super::config::{self, Resolved, Written, default_gateway, default_state_dir};
+use super::escape;
 use super::show::table;
 use crate::net::known_identity;
 use crate::node::doctor::{Check, Checkup, State, before};
@@ -189,7 +190,8 @@ fn without_hint(error: &anyhow::Error) -> String {
 
 fn text(checkup: &Checkup) -> String {
     let mut rows = Vec::new();
-    let mut row = |cells: [&str; 3]| rows.push(cells.map(str::to_owned).to_vec());
+    // Hosts and addresses are as other machines say them.
+    let mut row = |cells: [&str; 3]| rows.push(cells.map(escape::terminal).to_vec());
     for check in &checkup.checks {
         let state = match check.state {
             State::Passed => "ok",

@@ -78,18 +78,24 @@ fn shut_out(hosts: &[String], host: &str, knocks: &[Knock]) -> Check {
 async fn to_others(node: &Node, company: &Company) -> Check {
     let listen = node.inner.config.listen;
     let unreached = node.inner.net.unreached();
-    let machines: Vec<(Vec<Multiaddr>, Option<String>)> =
-        unreached.into_iter().map(|it| (it.addresses, Some(it.why))).collect();
     let heard = company.census.iter().flat_map(|census| census.members.values());
-    let heard = heard.map(|addresses| (addresses.clone(), None)).filter(|_| machines.is_empty());
-    let all: Vec<(Vec<Multiaddr>, Option<String>)> = heard.chain(machines.clone()).take(ASKED).collect();
-    let tried = join_all(
-        all.iter().map(|(addresses, why)| async move { (knock_at(addresses).await, why.as_deref()) }),
-    );
-    for (knocks, why) in tried.await {
+    let mut machines: Vec<(Vec<Multiaddr>, Option<String>)> =
+        unreached.into_iter().map(|it| (it.addresses, Some(it.why))).collect();
+    if machines.is_empty() {
+        machines.extend(heard.map(|addresses| (addresses.clone(), None)));
+    }
+    let tried = machines
+        .iter()
+        .take(ASKED)
+        .map(|(addresses, why)| async move { (knock_at(addresses).await, why.as_deref()) });
+    for (knocks, why) in join_all(tried).await {
         if let Some(check) = outbound(&knocks, why) {
             return check;
         }
+    }
+    if !machines.is_empty() {
+        let why = "machines of the site answer, and none is connected yet: try again in a moment";
+        return Check::skipped(TEST, why);
     }
     if listen.ip().is_loopback() {
         let seen = format!("it listens at {listen} only");

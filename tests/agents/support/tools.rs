@@ -43,9 +43,13 @@ impl Clock {
         if is_missing(test, &["faketime"]) {
             return None;
         }
-        let folders = std::fs::read_dir("/usr/lib").expect("a system").flatten();
-        let library = |folder: std::fs::DirEntry| folder.path().join("faketime/libfaketimeMT.so.1");
-        let library = folders.map(library).find(|it| it.is_file()).expect("faketime's library");
+        let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|it| it.path());
+        let folders = folders.chain(["/usr/lib64", "/usr/lib"].map(PathBuf::from));
+        let library = folders.map(|it| it.join("faketime/libfaketimeMT.so.1")).find(|it| it.is_file());
+        let Some(library) = library else {
+            writeln!(std::io::stderr(), "skipped on this machine: {test}: no libfaketimeMT.so.1").ok();
+            return None;
+        };
         let clock = Self { file: dir.join("clock"), library };
         clock.set("+0");
         Some(clock)
