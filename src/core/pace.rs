@@ -7,6 +7,8 @@ use super::bitrate::Rate;
 /// How far ahead of the rate a burst may run: a process that got no processor for so long makes up for
 /// it, and of 10 s this is 1.5 %.
 const BURST: Duration = Duration::from_millis(150);
+/// A longer time without bytes is no lack of processor: nothing was wanted, and nothing is saved up.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A limit on bytes per second. Bytes are taken after they were read, so that no read is split;
 /// who took them waits until the rate has let them pass before it reads more.
@@ -14,7 +16,7 @@ const BURST: Duration = Duration::from_millis(150);
 pub struct Pace {
     rate: f64,
     at: Instant,
-    /// Bytes that the rate has let pass by `at`, idle time not counted.
+    /// Bytes that the rate has let pass by `at`. Of idle time, the next bytes are let what they may have.
     passed: f64,
     taken: f64,
 }
@@ -22,6 +24,13 @@ pub struct Pace {
 /// Bytes taken from a [`Pace`], to be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Taken(f64);
+
+impl Taken {
+    /// What was taken before these bytes of it.
+    pub fn before(self, bytes: u64) -> Self {
+        Self(self.0 - bytes as f64)
+    }
+}
 
 impl Pace {
     /// A limit that has seen nothing yet.
@@ -43,6 +52,11 @@ impl Pace {
     /// Accounts for bytes.
     pub fn take(&mut self, now: Instant, bytes: u64) -> Taken {
         self.advance(now);
+        let idle = (self.passed - self.taken) / self.rate;
+        if idle > 0.0 {
+            let saved = if idle > PAUSE.as_secs_f64() { 0.0 } else { idle.min(BURST.as_secs_f64()) };
+            self.passed = self.taken + saved * self.rate;
+        }
         self.taken += bytes as f64;
         Taken(self.taken)
     }
@@ -56,9 +70,7 @@ impl Pace {
     fn advance(&mut self, now: Instant) {
         let time = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = self.at.max(now);
-        // An idle time saves up no more than a burst.
-        let most = self.taken + self.rate * BURST.as_secs_f64();
-        self.passed = (self.passed + time * self.rate).min(most.max(self.passed));
+        self.passed += time * self.rate;
     }
 }
 
@@ -86,8 +98,20 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::new(now, Rate(1000));
         let later = now + Duration::from_secs(3600);
-        let taken = pace.take(later, 1150);
+        let taken = pace.take(later, 1000);
         assert_eq!(pace.wait(later, taken), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_short_delay_is_made_up_for_and_a_longer_one_in_part() {
+        for (late, saved) in [(100, 100), (400, 150), (1500, 0)] {
+            let now = Instant::now();
+            let mut pace = Pace::new(now, Rate(1000));
+            let taken = pace.take(now, 1000);
+            let late = now + pace.wait(now, taken) + Duration::from_millis(late);
+            let taken = pace.take(late, 1000);
+            assert_eq!(pace.wait(late, taken), Duration::from_millis(1000 - saved));
+        }
     }
 
     #[test]

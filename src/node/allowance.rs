@@ -20,11 +20,12 @@ use crate::net::{Hello, Net};
 const GROWTH: u64 = 4;
 const START: u64 = 64 << 10;
 /// What the system may read ahead, as the time that it takes at the node's share: two round trips and
-/// this, or the share could not be used; and not much more, since it crosses at once when a run begins.
-const AHEAD: Duration = Duration::from_millis(50);
+/// this, or the share could not be used after a moment's delay; and not much more, since it crosses at once when
+/// a run begins.
+const AHEAD: Duration = Duration::from_millis(20);
 /// While the round trip is not known, and at least and at most.
 const AHEAD_UNKNOWN: Duration = Duration::from_millis(250);
-const LEAST_AHEAD: Duration = Duration::from_millis(150);
+const LEAST_AHEAD: Duration = Duration::from_millis(60);
 const MOST_AHEAD: Duration = Duration::from_secs(1);
 const LEAST_WINDOW: usize = 16 << 10;
 const MOST_WINDOW: usize = 4 << 20;

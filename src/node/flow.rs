@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::Node;
-use super::allowance::Pulling;
+use super::passage::Passage;
 use super::wan::WanFlight;
 use crate::core::flight::Input;
 use crate::core::id::BlobId;
@@ -59,12 +59,12 @@ impl<'a> News<'a> {
 
     /// Waits for what comes from the origin. To what gives way it comes late, when the link is full and
     /// packets are lost.
-    async fn meanwhile<T>(&mut self, pulling: &Pulling, coming: impl Future<Output = T>) -> T {
+    async fn meanwhile<T>(&mut self, passage: &Passage, coming: impl Future<Output = T>) -> T {
         let mut coming = std::pin::pin!(coming);
         loop {
             match tokio::time::timeout(OFTEN, &mut coming).await {
                 Ok(came) => return came,
-                Err(_) if pulling.gives_way() => self.held_back().await,
+                Err(_) if passage.gives_way() => self.held_back().await,
                 Err(_) => {}
             }
         }
@@ -82,21 +82,30 @@ impl<'a> News<'a> {
     }
 }
 
-/// Waits until the WAN is open for what is pulled: no connection is made before.
-pub(super) async fn opened(node: &Node, wan: &WanFlight, news: &mut News<'_>) -> Pulling {
+/// Waits until the WAN is open for what is pulled, so many bytes, and what was asked for before is paid: no
+/// connection is made before.
+pub(super) async fn opened(node: &Node, wan: &WanFlight, news: &mut News<'_>, length: u64) -> Passage {
     let mut pulling = node.inner.allowance.begin(wan.urgency());
     while pulling.throttle().is_shut().await {
         news.held_back().await;
         pulling.is_for(wan.urgency());
     }
-    pulling
+    let mut passage = wan.passage(pulling);
+    let mut owed = passage.expects(Some(length));
+    while passage.holds_back(owed).await {
+        news.held_back().await;
+        if passage.is_for(wan.urgency()) {
+            owed = passage.expects(Some(length));
+        }
+    }
+    passage
 }
 
 /// A part of one of the origin's objects, on its way.
 pub(super) struct Flow<'a> {
     wan: &'a WanFlight,
     pub(super) news: News<'a>,
-    pulling: Pulling,
+    passage: Passage,
     stream: BoxStream<'static, Result<Bytes, OriginError>>,
     buffer: BytesMut,
 }
@@ -113,11 +122,10 @@ impl<'a> Flow<'a> {
         (path, range): (&str, Range<u64>),
         reason: WanReason,
     ) -> Result<Self, OriginError> {
-        let pulling = opened(node, wan, &mut news).await;
-        wan.origin.meter().keep_window(pulling.window(wan.round_trip()));
+        let passage = opened(node, wan, &mut news, range.end.saturating_sub(range.start)).await;
         wan.is_for(reason);
-        let stream = news.meanwhile(&pulling, wan.origin.stream(path, range)).await?;
-        Ok(Self { wan, news, pulling, stream, buffer: BytesMut::new() })
+        let stream = news.meanwhile(&passage, wan.origin.stream(path, range)).await?;
+        Ok(Self { wan, news, passage, stream, buffer: BytesMut::new() })
     }
 
     /// The next so many bytes. What has come and was not taken stays if it fails.
@@ -126,11 +134,11 @@ impl<'a> Flow<'a> {
     /// As [`Flow::open`]; and if there are fewer.
     pub(super) async fn take(&mut self, length: usize) -> Result<Bytes, OriginError> {
         while self.buffer.len() < length {
-            let piece = match self.news.meanwhile(&self.pulling, self.stream.next()).await {
+            let piece = match self.news.meanwhile(&self.passage, self.stream.next()).await {
                 Some(piece) => piece?,
                 None => return Err(OriginError::Failed("an object ended early".into())),
             };
-            self.news.came(piece.len() as u64, self.pulling.gives_way()).await;
+            self.news.came(piece.len() as u64, self.passage.gives_way()).await;
             self.buffer.extend_from_slice(&piece);
             self.pay(piece.len() as u64).await;
         }
@@ -139,14 +147,13 @@ impl<'a> Flow<'a> {
 
     /// Waits as long as the limit says.
     async fn pay(&mut self, bytes: u64) {
-        let (wan, pulling) = (self.wan, &mut self.pulling);
-        pulling.is_for(wan.urgency());
-        wan.origin.meter().keep_window(pulling.window(wan.round_trip()));
-        let mut owed = pulling.throttle().take(wan.owes(bytes));
-        while pulling.throttle().holds_back(owed).await {
+        let (wan, passage) = (self.wan, &mut self.passage);
+        passage.is_for(wan.urgency());
+        let mut owed = passage.pay(bytes);
+        while passage.holds_back(owed).await {
             self.news.held_back().await;
-            if pulling.is_for(wan.urgency()) {
-                owed = pulling.throttle().take(0); // what was waited for is another kind's
+            if passage.is_for(wan.urgency()) {
+                owed = passage.pay(0); // what was waited for is another kind's
             }
         }
     }

@@ -28,6 +28,7 @@ pub mod media;
 mod month;
 mod neighbours;
 pub mod orders;
+mod passage;
 mod peers;
 pub mod push;
 pub mod reader;

@@ -184,14 +184,15 @@ impl Relay {
         is_open(&self.node, self.urgency)?;
         let chunk = *self.manifest.chunk(index).ok_or_else(missing)?;
         let pack = self.manifest.packs().get(chunk.pack as usize).ok_or_else(missing)?;
+        self.wan.is_for(reason);
+        let mut passage = self.wan.passage(self.node.inner.allowance.begin(self.urgency));
+        passage.waits_its_turn(Some(chunk.stored.into())).await;
         let stream = self.wan.origin.stream(&format!("packs/{pack}"), chunk.pack_range()).await;
         let mut stream = stream.map_err(|error| error.to_string())?;
         let mut stored = BytesMut::new();
-        self.wan.is_for(reason);
-        let pulling = self.node.inner.allowance.begin(self.urgency);
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(|error| error.to_string())?;
-            pulling.throttle().pass(self.wan.owes(piece.len() as u64)).await;
+            passage.pass(piece.len() as u64).await;
             stored.extend_from_slice(&piece);
         }
         self.node.inner.books.chunk(&self.wan.label, chunk.stored.into());

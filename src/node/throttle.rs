@@ -89,6 +89,11 @@ impl Throttle {
         pace.as_mut().map(|pace| Owed { limit, taken: pace.take(Instant::now(), bytes) })
     }
 
+    /// Accounts for bytes that are about to be asked for; what was taken before them is to be waited for first.
+    pub(super) fn take_next(&self, bytes: u64) -> Option<Owed> {
+        self.take(bytes).map(|Owed { limit, taken }| Owed { limit, taken: taken.before(bytes) })
+    }
+
     /// Waits a little if more may not come yet; false once it may.
     pub(super) async fn holds_back(&self, owed: Option<Owed>) -> bool {
         let wait = match (&mut *self.pace(), owed) {

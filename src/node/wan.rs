@@ -1,14 +1,15 @@
 //! Pulling over the WAN: one run of chunks, or a manifest.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::allowance::Pulling;
 use super::books::Books;
 use super::driver::local_failure;
 use super::flow::{Flow, News, opened};
 use super::hurry::Hurry;
+use super::passage::{Gate, Passage};
 use super::recipes::Course;
 use super::toll::Toll;
 use super::{Node, blocking};
@@ -49,7 +50,7 @@ impl WanFlight {
         let toll = Arc::new(Toll::default());
         let counted = toll.clone();
         let sink = move |carried: Carried| {
-            counted.crossed(carried.crossed, carried.round_trip);
+            counted.carried(&carried);
             books.carried(&booked, *why.lock().unwrap_or_else(PoisonError::into_inner), carried);
         };
         let origin = origin.metered(Arc::new(sink))?;
@@ -70,14 +71,10 @@ impl WanFlight {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
-    /// What is to be waited for now that so much content was read, in bytes as a router counts them.
-    pub(super) fn owes(&self, content: u64) -> u64 {
-        self.toll.owed(content)
-    }
-
-    /// The WAN's round trip; zero if it is not known.
-    pub(super) fn round_trip(&self) -> Duration {
-        self.toll.round_trip()
+    /// The way of what is about to be asked for.
+    pub(super) fn passage(&self, pulling: Pulling) -> Passage {
+        let (meter, toll) = (self.origin.meter().clone(), self.toll.clone());
+        Passage::begin(pulling, Gate { meter, toll })
     }
 
     pub(super) fn urgency(&self) -> Urgency {
@@ -117,13 +114,13 @@ pub(super) async fn manifest(
     id: ManifestId,
 ) -> Result<Arc<Manifest>, Failure> {
     let mut news = News::new(node, blob);
-    let pulling = opened(node, wan, &mut news).await;
+    let mut passage = opened(node, wan, &mut news, 0).await;
     wan.is_for(WanReason::Manifest);
     let read = wan.origin.read(&format!("manifests/{id}"), MAX_MANIFEST as u64).await;
     let encoded = read.map_err(|error| failure(&error))?;
     // What it took is waited for by what comes next.
-    pulling.throttle().take(wan.owes(encoded.len() as u64));
-    drop(pulling);
+    passage.pay(encoded.len() as u64);
+    drop(passage);
     let manifest = Manifest::decode(id, encoded);
     manifest.map(Arc::new).map_err(|error| Failure { why: error.to_string(), kind: FailureKind::Permanent })
 }

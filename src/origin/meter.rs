@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::tcp_info::{TcpInfo, tcp_info};
 use super::tempo::Tempo;
-use super::window::{keep_window, largest};
+use super::window::{ReceiveWindow, largest};
 use crate::core::ledger::Wire;
 
 /// The receive buffer of a connection that has no limit any more, in bytes.
@@ -27,6 +27,10 @@ const UNBOUNDED: usize = 4 << 20;
 const OFTEN: u64 = 64 << 10;
 /// The same where a limit has to be kept: what crosses ahead is to be known soon.
 const OFTEN_LIMITED: u64 = 16 << 10;
+/// Where a limit has to be kept no read takes more than this part of the window, or so many bytes: what is
+/// read makes room for as much to cross at once.
+const READS_OF_A_WINDOW: usize = 8;
+const LEAST_READ: usize = 4 << 10;
 /// A connection is held only to less than the system's largest buffer divided by this: it has to be able to
 /// grow again.
 const MAY_GROW: usize = 4;
@@ -70,6 +74,7 @@ pub type Sink = Arc<dyn Fn(Carried) + Send + Sync>;
 pub struct Meter {
     window: AtomicUsize,
     opened: AtomicU64,
+    bounded: AtomicUsize,
     sink: Sink,
     over: CancellationToken,
     /// How far this machine's clock is ahead of the server's.
@@ -88,6 +93,7 @@ impl Meter {
         Self {
             window: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
+            bounded: AtomicUsize::new(0),
             sink,
             over: CancellationToken::new(),
             ahead: Mutex::default(),
@@ -110,6 +116,11 @@ impl Meter {
     /// How many connections there have been.
     pub(super) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
+    }
+
+    /// How many connections there are that bring no more ahead than they should: a new one does at first.
+    pub fn bounded(&self) -> usize {
+        self.bounded.load(Ordering::Relaxed)
     }
 
     /// How far this machine's clock is ahead of the server's, to a second or two, as the last answer had
@@ -137,8 +148,11 @@ pub(super) struct Metered {
     over: Pin<Box<WaitForCancellationFutureOwned>>,
     busy: Busy,
     number: u64,
-    /// As it was last set.
+    /// How much may come ahead, as it was last said; 0: as the system likes.
     window: usize,
+    receive: ReceiveWindow,
+    /// That has been kept once: the meter knows.
+    is_bounded: bool,
     /// Payload that was read.
     read: u64,
     /// Of it, what the sink was told.
@@ -165,6 +179,8 @@ impl Metered {
             busy: Busy::default(),
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             window: 0,
+            receive: ReceiveWindow::default(),
+            is_bounded: false,
             read: 0,
             told: 0,
             arrived: 0,
@@ -183,10 +199,39 @@ impl Metered {
         // A sender waits long before it sends less than a segment.
         let least = 2 * tcp_info(&self.inner).map_or(0, |info| info.segment as usize);
         let size = if window == 0 { UNBOUNDED } else { window.max(least) };
-        if let Err(error) = keep_window(&self.inner, size) {
+        if let Err(error) = self.receive.keep(&self.inner, size) {
             tracing::debug!(%error, "the receive window of a WAN connection cannot be set");
         }
         (self.window, self.ahead) = (window, 0);
+    }
+
+    /// The window may come down by what was read, to where it should be.
+    fn lower_window(&mut self, read: usize) {
+        if let Err(error) = self.receive.read(&self.inner, read) {
+            tracing::debug!(%error, "the receive window of a WAN connection cannot be made smaller");
+        }
+        if !self.is_bounded && self.window > 0 && self.receive.is_kept() {
+            self.is_bounded = true;
+            self.meter.bounded.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads into the buffer, or into its beginning where a limit has to be kept. Gives how much.
+    fn poll_some(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> (usize, Poll<io::Result<()>>) {
+        let most = match self.window {
+            0 => usize::MAX,
+            window => (window / READS_OF_A_WINDOW).max(LEAST_READ),
+        };
+        if buf.remaining() <= most {
+            let before = buf.filled().len();
+            let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+            return (buf.filled().len() - before, result);
+        }
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        let result = Pin::new(&mut self.inner).poll_read(cx, &mut part);
+        let read = part.filled().len();
+        buf.advance(read);
+        (read, result)
     }
 
     /// Where nobody sets a window, the sender is held to what the connection can use; unless that is so
@@ -195,7 +240,7 @@ impl Metered {
         let Some(ahead) = self.tempo.ahead(round_trip).filter(|_| self.window == 0) else { return };
         let may = self.ahead != 0 || ahead <= largest() / MAY_GROW;
         if may && ahead.abs_diff(self.ahead) > self.ahead / 4 {
-            if let Err(error) = keep_window(&self.inner, ahead) {
+            if let Err(error) = self.receive.keep(&self.inner, ahead) {
                 tracing::debug!(%error, "the receive window of a WAN connection cannot be bounded");
             }
             self.ahead = ahead;
@@ -249,6 +294,9 @@ impl Metered {
 impl Drop for Metered {
     fn drop(&mut self) {
         self.tell(true);
+        if self.is_bounded {
+            self.meter.bounded.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -259,9 +307,9 @@ impl AsyncRead for Metered {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "its flight is over")));
         }
         this.keep_window();
-        let before = buf.filled().len();
-        let result = Pin::new(&mut this.inner).poll_read(cx, buf);
-        this.read += (buf.filled().len() - before) as u64;
+        let (read, result) = this.poll_some(cx, buf);
+        this.read += read as u64;
+        this.lower_window(read);
         let untold = this.read - this.told;
         let often = if this.window == 0 { OFTEN } else { OFTEN_LIMITED };
         if untold >= often || (untold > 0 && result.is_pending()) {

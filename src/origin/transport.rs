@@ -99,6 +99,10 @@ impl MeteredHttp {
             .build(https);
         Self { client, meter }
     }
+
+    pub(super) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
 }
 
 #[async_trait::async_trait]

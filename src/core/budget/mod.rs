@@ -9,8 +9,9 @@
 //! own clock what the schedule says, and only the holder's word counts: it tells all what holds.
 //!
 //! The sum of the shares is never more than the limit, but for a term after the holder was lost:
-//! the next one first listens for a moment ([`holder`]), while the old shares run on. A node that hears of no
-//! holder goes on with half of its share each term, down to a sixteenth of the limit.
+//! the next one first listens ([`holder`]) until all have told it what they go by, or for a moment, while the
+//! old shares run on. A node that hears of no holder goes on with half of its share each term, down to a
+//! sixteenth of the limit.
 //!
 //! The site's limit is the lowest that any live node has set.
 
@@ -57,6 +58,8 @@ pub struct Budget {
     /// Since when this node is the holder.
     since: Instant,
     askers: BTreeMap<NodeId, Asker>,
+    /// When members last said what they go by, to this node as the holder.
+    told: BTreeMap<NodeId, Instant>,
     demand: Option<Rates>,
     asked: Option<Instant>,
     share: Option<Rates>,
@@ -77,6 +80,7 @@ impl Budget {
             holder: me,
             since: now,
             askers: BTreeMap::new(),
+            told: BTreeMap::new(),
             demand: None,
             asked: None,
             share: None,
@@ -162,9 +166,13 @@ impl Budget {
     pub fn left(&mut self, now: Instant, node: NodeId) {
         let before = self.limit();
         self.members.remove(&node);
-        self.askers.remove(&node);
+        self.told.remove(&node);
+        let was_asking = self.askers.remove(&node).is_some();
         self.heard_rules.remove(&node);
         self.look_for_holder(now, before);
+        if was_asking {
+            self.share_again(now); // what it had is for the others
+        }
     }
 
     /// What this node could use now; `None` when it pulls nothing.
@@ -262,9 +270,12 @@ impl Budget {
         if another {
             self.holder = ranked[0];
             self.since = now;
-            self.askers.clear();
+            self.forget_what_is_old(now);
             self.asked = None;
             self.tell_rule();
+            if self.holder != self.me && self.demand.is_none() && self.is_bound() {
+                self.say(now, Rates::default()); // it listens until it has heard all
+            }
         }
         self.go_by_rule(now);
         if self.limit() != limit_before {

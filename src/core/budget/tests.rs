@@ -1,5 +1,6 @@
 //! Sites of several nodes that share a limit and a schedule.
 
+use super::holder::LISTEN;
 use super::*;
 
 const LIMIT: u64 = 1_000_000;
@@ -125,6 +126,69 @@ fn a_lost_holder_is_replaced_and_the_sum_stays_within_the_limit() {
         assert!(site.shares().iter().sum::<u64>() <= LIMIT, "{:?}", site.shares());
     }
     assert_eq!(site.shares(), [LIMIT / 5; 5]);
+}
+
+/// The nodes of a site, in turn the one that holds its budget and all others.
+fn holder_and_others(site: &Site) -> (u8, Vec<u8>) {
+    let holder = site.nodes[&node(0)].holder();
+    let (mut at, others): (Vec<u8>, Vec<u8>) = (0..site.nodes.len() as u8).partition(|&n| node(n) == holder);
+    (at.pop().expect("one of them"), others)
+}
+
+#[test]
+fn a_new_holder_that_has_heard_all_listens_no_longer() {
+    let mut site = Site::of(6);
+    site.pass(Duration::from_secs(1));
+    let (lost, others) = holder_and_others(&site);
+    site.act(lost, |now, budget| budget.demand(now, Some(HUNGRY)));
+    site.pass(Duration::from_secs(5));
+    // It pulled, too: all that it had is free, once it is known that nobody else has a share.
+    site.nodes.remove(&node(lost));
+    let first = others[0];
+    others.iter().for_each(|&n| site.act(n, |now, budget| budget.left(now, node(lost))));
+    site.act(first, |now, budget| budget.demand(now, Some(HUNGRY)));
+    assert_eq!(site.nodes[&node(first)].share().map(|share| share.foreground), Some(LIMIT));
+}
+
+#[test]
+fn a_new_holder_listens_to_who_says_nothing() {
+    let now = Instant::now();
+    let outranks = |n: &u8| rank::outranks(KEY, (node(1), 1), (node(*n), 1));
+    let below: Vec<NodeId> = (2..40).filter(outranks).take(2).map(node).collect();
+    let grants = |budget: &mut Budget| {
+        let acts: Vec<Act> = std::iter::from_fn(|| budget.poll()).collect();
+        acts.iter().filter(|act| matches!(act, Act::Say { word: Word::Grant(_), .. })).count()
+    };
+    let mut holder = Budget::new(now, node(1), Some(LIMIT));
+    let above = (2..40).map(node).find(|it| rank::outranks(KEY, (*it, 1), (node(1), 1))).expect("a better");
+    below.iter().chain([&above]).for_each(|&it| holder.joined(now, it, None, true));
+    let ask = Word::Ask { demand: HUNGRY, share: HUNGRY };
+    holder.hear(now, below[0], ask); // it knows before this node does
+    holder.left(now, above);
+    assert_eq!(grants(&mut holder), 0, "the other may have a share still");
+    holder.hear(now + LISTEN / 2, below[1], Word::Ask { demand: NOTHING, share: NOTHING });
+    assert_eq!(grants(&mut holder), 1, "it has none");
+    holder.joined(now, above, None, true);
+    let later = now + Duration::from_secs(5);
+    holder.left(later, above);
+    holder.hear(later, below[0], ask);
+    assert_eq!(grants(&mut holder), 0);
+    holder.hear(later + LISTEN, below[0], ask);
+    assert_eq!(grants(&mut holder), 1, "whose share has run out meanwhile");
+}
+
+#[test]
+fn what_a_lost_node_had_is_for_the_others_at_once() {
+    let mut site = Site::of(6);
+    site.pass(Duration::from_secs(1));
+    let (holder, others) = holder_and_others(&site);
+    others[..2].iter().for_each(|&n| site.act(n, |now, budget| budget.demand(now, Some(HUNGRY))));
+    site.pass(Duration::from_millis(450));
+    let share = |site: &Site| site.nodes[&node(others[0])].share().map(|share| share.foreground);
+    assert_eq!(share(&site), Some(LIMIT / 2));
+    site.nodes.remove(&node(others[1]));
+    site.act(holder, |now, budget| budget.left(now, node(others[1])));
+    assert_eq!(share(&site), Some(LIMIT));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::lead::{Lead, STALLED};
+use super::members::NOTICE;
 use super::state::{Flight, Role};
 use super::{Effect, Holding, Step};
 use crate::core::chunkset::ChunkSet;
@@ -16,10 +17,6 @@ const ASK: Duration = Duration::from_millis(400);
 /// How long to wait for a lead that others know and this node does not see yet.
 const UNSEEN_LEAD: Duration = Duration::from_millis(1500);
 
-/// How long until all have noticed that a lead has left, as this node has: who says in the meantime that
-/// it leads is asked again.
-const NOTICE: Duration = Duration::from_millis(150);
-
 #[derive(Debug)]
 pub(super) struct Asking {
     pub(super) unanswered: BTreeSet<NodeId>,
@@ -28,8 +25,6 @@ pub(super) struct Asking {
     pub(super) again_at: Option<Instant>,
     pub(super) until: Instant,
     unseen: Option<NodeId>,
-    /// The lead that this node has just lost, until others who name it are asked again.
-    lost: Option<NodeId>,
     /// It has waited for one that is not seen: not again.
     waited: bool,
     /// Something was lost since: when the answers are there all are asked once more.
@@ -46,7 +41,6 @@ impl Asking {
             again_at: Some(now + ASK / 2),
             until: now + ASK,
             unseen: None,
-            lost: None,
             waited: false,
             anew: false,
             rivals: BTreeSet::new(),
@@ -84,14 +78,6 @@ impl Lead {
 }
 
 impl Flight {
-    /// This node takes over from a lead that it has just lost.
-    pub(super) fn note_lost(&mut self, node: NodeId) {
-        let Role::Lead(lead) = &mut self.role else { return };
-        if let Some(asking) = &mut lead.asking {
-            asking.lost = Some(node);
-        }
-    }
-
     /// Asks all members anew before more is pulled: what was known of them is old. One question at a
     /// time: where each loss asks all of a large site, the answers are what it cannot do.
     pub(super) fn ask_again(&mut self, cx: &mut Context) {
@@ -101,8 +87,8 @@ impl Flight {
             return;
         }
         lead.late = None;
-        lead.asking = Some(Asking::new(cx.now, cx.members.keys().copied()));
-        for &node in cx.members.keys() {
+        lead.asking = Some(Asking::new(cx.now, cx.members.nodes()));
+        for node in cx.members.nodes() {
             self.say(cx, node, Step::WhoHas { term: self.term });
         }
     }
@@ -205,8 +191,9 @@ impl Flight {
             Some(other) if other == from && stalled => {}
             Some(other) if cx.is_member(&other) => self.yield_to(cx, other),
             Some(other) if asking.unseen == Some(other) => {}
-            Some(other) if asking.lost == Some(other) => {
-                (asking.lost, asking.unseen) = (None, Some(other));
+            Some(other) if cx.has_just_left(&other) => {
+                // Who says that it leads is asked again.
+                asking.unseen = Some(other);
                 asking.until = cx.now + NOTICE;
             }
             Some(other) if !asking.waited => {
@@ -233,9 +220,9 @@ impl Flight {
         if asking.until + cx.patience() + self.doubts.of_members() <= cx.now && asking.unseen.take().is_some()
         {
             // It never came, and what the others said meanwhile is old.
-            asking.unanswered = cx.members.keys().copied().collect();
+            asking.unanswered = cx.members.nodes().collect();
             (asking.again_at, asking.until) = (Some(cx.now + ASK / 2), cx.now + ASK);
-            for &node in cx.members.keys() {
+            for node in cx.members.nodes() {
                 cx.send(node, self.blob, self.manifest_id, Step::WhoHas { term: self.term });
             }
         }

@@ -1,8 +1,9 @@
 //! What a flight sees of its node while it handles one input.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::members::Members;
 use super::pulls::Pulls;
 use super::{Config, Effect, Message, Step};
 use crate::core::id::{BlobId, ManifestId, NodeId};
@@ -22,7 +23,7 @@ pub(super) struct Context<'a> {
     /// The best rate that a WAN of this site was seen to give, in bytes per second.
     pub(super) wan_best: &'a mut u64,
     pub(super) pulls: &'a mut Pulls,
-    pub(super) members: &'a BTreeMap<NodeId, u32>,
+    pub(super) members: &'a Members,
     pub(super) effects: &'a mut VecDeque<Effect>,
 }
 
@@ -41,7 +42,12 @@ impl Context<'_> {
     }
 
     pub(super) fn is_member(&self, node: &NodeId) -> bool {
-        self.members.contains_key(node)
+        self.members.contains(node)
+    }
+
+    /// Whether others may still take it for a member, which it was a moment ago.
+    pub(super) fn has_just_left(&self, node: &NodeId) -> bool {
+        self.members.has_just_left(self.now, node)
     }
 
     pub(super) fn has_members(&self) -> bool {
@@ -49,14 +55,13 @@ impl Context<'_> {
     }
 
     pub(super) fn weight(&self, node: &NodeId) -> u32 {
-        if *node == self.me { self.config.weight } else { self.members.get(node).copied().unwrap_or(0) }
+        if *node == self.me { self.config.weight } else { self.members.weight(node) }
     }
 
     /// The best node to lead this blob among the live ones (this one included) that pass. A leech
     /// takes itself only if there is no other.
     pub(super) fn best(&self, blob: &BlobId, pass: impl Fn(&NodeId) -> bool) -> NodeId {
-        let all = self.members.iter().map(|(node, weight)| (*node, *weight));
-        let mut all: Vec<_> = all.filter(|(node, _)| pass(node)).collect();
+        let mut all: Vec<_> = self.members.weighed().filter(|(node, _)| pass(node)).collect();
         if self.config.shares || all.is_empty() {
             all.push((self.me, self.config.weight));
         }
@@ -65,8 +70,8 @@ impl Context<'_> {
 
     /// The best of the others that pass.
     pub(super) fn next_best(&self, blob: &BlobId, pass: impl Fn(&NodeId) -> bool) -> Option<NodeId> {
-        let others = self.members.iter().map(|(node, weight)| (*node, *weight));
-        rank::rank(blob.as_bytes(), others.filter(|(node, _)| pass(node))).first().copied()
+        let others = self.members.weighed().filter(|(node, _)| pass(node));
+        rank::rank(blob.as_bytes(), others).first().copied()
     }
 
     pub(super) fn outranks_me(&self, blob: &BlobId, node: &NodeId) -> bool {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::context::Context;
 use super::crowd::CALLS;
 use super::haste::Doubts;
+use super::members::NOTICE;
 use super::state::{Flight, Role};
 use super::{Effect, Step};
 use crate::core::chunkset::ChunkSet;
@@ -140,18 +141,24 @@ impl Flight {
                 Role::Joining(joining) if joining.kept == Some(to) => joining.until,
                 _ => cx.now + ANSWER,
             };
-            let again_at = Some(cx.now + ANSWER / 3);
-            self.role = Role::Joining(Joining {
-                lead: from,
-                absent: false,
-                asked: true,
-                again_at,
-                until,
-                kept: Some(to),
-            });
+            self.ask_later(cx.now, from, ANSWER / 3, (until, Some(to)));
+        } else if cx.has_just_left(&to) {
+            self.ask_later(cx.now, from, NOTICE / 3, (cx.now + ANSWER, None));
         } else {
             self.join(cx, to);
         }
+    }
+
+    /// Goes on with this lead, which has answered, and asks it once more.
+    fn ask_later(
+        &mut self,
+        now: Instant,
+        lead: NodeId,
+        pause: Duration,
+        (until, kept): (Instant, Option<NodeId>),
+    ) {
+        let again_at = Some(now + pause);
+        self.role = Role::Joining(Joining { lead, absent: false, asked: true, again_at, until, kept });
     }
 
     pub(super) fn joining_tick(&mut self, cx: &mut Context) {
@@ -222,6 +229,23 @@ mod tests {
             assert_eq!(asked, [(member, now + ANSWER)], "another {n}");
             now += ANSWER;
         }
+    }
+
+    #[test]
+    fn who_has_not_noticed_yet_that_a_lead_has_left_is_asked_again_in_a_moment() {
+        let now = Instant::now();
+        let (mut it, blob, manifest) = joining(now, &[2, 3]);
+        let Some(Effect::Send { to: lead, .. }) = it.poll() else { panic!("it asks nobody to lead") };
+        it.handle(now, Input::Left { node: lead }, &Nothing);
+        let Some(Effect::Send { to: next, .. }) = it.poll() else { panic!("it asks nobody else") };
+        let message = Message { blob, manifest, step: Step::Redirect { to: lead, unfit: false } };
+        let mut late = now + Duration::from_millis(2);
+        it.handle(late, Input::Message { from: next, message: message.clone() }, &Nothing);
+        assert_eq!(asks(&mut it, late + NOTICE / 3), [(next, late + NOTICE / 3)]);
+        // Later it is believed: it may be this node's connection alone that broke.
+        late = now + NOTICE;
+        it.handle(late, Input::Message { from: next, message }, &Nothing);
+        assert!(matches!(it.poll(), Some(Effect::Connect { nodes }) if nodes == [lead]));
     }
 
     #[test]

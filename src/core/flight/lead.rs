@@ -250,12 +250,12 @@ impl Flight {
     pub(super) fn become_lead(&mut self, cx: &mut Context) {
         self.term += 1;
         self.redirects = 0;
-        let mut lead = Lead::new(cx.now, cx.members.keys().copied(), *cx.wan_best);
+        let mut lead = Lead::new(cx.now, cx.members.nodes(), *cx.wan_best);
         lead.tell(cx.now, cx.me, &self.held);
         self.swarm.forget_afar();
         // What the swarm knows stays true for its sources; those who follow will say so again.
         self.role = Role::Lead(Box::new(lead));
-        for &node in cx.members.keys() {
+        for node in cx.members.nodes() {
             self.say(cx, node, Step::WhoHas { term: self.term });
         }
     }

@@ -25,6 +25,7 @@ mod join;
 pub mod lead;
 mod lease;
 mod leech;
+mod members;
 pub mod message;
 mod news;
 mod port;
@@ -47,6 +48,7 @@ use super::strain::{self, Strain};
 
 use askers::Askers;
 use context::Context;
+use members::Members;
 pub use message::{Holding, Message, Small, Sources, Step};
 pub use port::{Effect, Failure, FailureKind, Input, WanEnd};
 use pulls::Pulls;
@@ -90,7 +92,7 @@ pub struct Coordinator {
     settled_at: Instant,
     /// The best rate that a WAN of this site was seen to give, in bytes per second.
     wan_best: u64,
-    members: BTreeMap<NodeId, u32>,
+    members: Members,
     pulls: Pulls,
     askers: Askers,
     /// The deadline as it was last told.
@@ -118,7 +120,7 @@ impl Coordinator {
             tick_due: None,
             strain: Strain::default(),
             lag: Duration::ZERO,
-            members: BTreeMap::new(),
+            members: Members::default(),
             flights: BTreeMap::new(),
             effects: VecDeque::new(),
         }
@@ -183,7 +185,7 @@ impl Coordinator {
     fn take_note(&mut self, now: Instant, input: Input, shelf: &dyn Shelf) {
         match input {
             Input::Joined { node, weight } => {
-                if node != self.me && self.members.insert(node, weight).is_none() {
+                if node != self.me && self.members.join(node, weight) {
                     self.effects.extend(self.pulls.tell(now, node));
                     self.each(now, |flight, cx| flight.on_joined(cx, node));
                 }
@@ -191,7 +193,7 @@ impl Coordinator {
             Input::Weight { weight } => self.config.weight = weight,
             Input::Left { node } => {
                 self.askers.forget(&node);
-                if self.members.remove(&node).is_some() {
+                if self.members.leave(now, node) {
                     if self.members.is_empty() {
                         // More likely this node is cut off than that all others are gone.
                         self.settled_at = now + self.config.settle;
@@ -200,7 +202,7 @@ impl Coordinator {
                 }
             }
             // Who has left, or not come yet, has no rank: its words would make no sense.
-            Input::Message { from, .. } if !self.members.contains_key(&from) => {}
+            Input::Message { from, .. } if !self.members.contains(&from) => {}
             Input::Message { from, message } => self.on_message(now, from, message, shelf),
             Input::Want { blob, manifest, urgency } => {
                 self.on_want(now, (blob, manifest), urgency, shelf);

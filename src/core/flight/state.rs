@@ -194,7 +194,6 @@ impl Flight {
             self.ask_for_lost(cx, &held);
         } else if self.lead() == Some(node) {
             self.seek_lead(cx);
-            self.note_lost(node);
         }
     }
 

@@ -31,11 +31,10 @@ pub(super) async fn choose(node: &Node, wan: &WanFlight, run: &Run, news: &mut N
     let catalog = news.while_held_back(node.inner.catalog.with(&run.blob)).await?;
     let id = catalog.recipes_of(&run.blob).filter(|_| run.need >= SHORTEST)?;
     // Not before the WAN is open for this flight.
-    let pulling = opened(node, wan, news).await;
+    let passage = opened(node, wan, news, 0).await;
     wan.is_for(run.reason);
     let read = read(wan, id).await;
-    pulling.throttle().take(wan.owes(0));
-    drop(pulling);
+    drop(passage);
     let offer = match read {
         Ok(offer) => offer,
         Err(why) => {

@@ -12,14 +12,13 @@ use tokio::sync::mpsc;
 
 use super::pull::Pull;
 use super::{ObjectError, label};
-use crate::core::flight::Urgency;
 use crate::core::id::BlobId;
 use crate::core::recipe::{Prefer, Reference};
 use crate::core::upstream::hub::{Ask, LONGEST_TOLD, MOST_HELD, Told};
 use crate::core::upstream::record::{MOST_SEGMENTS, Record, Segment};
 use crate::core::upstream::{alike, segment};
 use crate::node::Node;
-use crate::node::allowance::Pulling;
+use crate::node::passage::Passage;
 use crate::node::recipes::apply::{self, Source};
 use crate::node::recipes::older;
 use crate::node::recipes::rebuild::{Busy, Target};
@@ -47,7 +46,7 @@ impl From<String> for Lost {
 impl Pull<'_> {
     /// What a hub is to know, if the object may come from it by recipe.
     pub(super) fn asks_hub(&self, came: u64) -> Option<String> {
-        let is_hub = self.client.upstream().is_hub && self.wanted.login.is_none();
+        let is_hub = self.way.client.upstream().is_hub && self.wanted.login.is_none();
         let is_hub = is_hub && came == 0 && !self.as_shipped;
         if !is_hub || !alike::may_be_opened(&self.wanted.path) {
             return None;
@@ -66,11 +65,10 @@ impl Pull<'_> {
     ///
     /// # Errors
     /// [`ObjectError`]. If the recipe was the cause, `as_shipped` is set: it is to be asked for again.
-    pub(super) async fn rebuild(&mut self, answer: Answer) -> Result<(), ObjectError> {
+    pub(super) async fn rebuild(&mut self, answer: Answer, passage: Passage) -> Result<(), ObjectError> {
         let label = label(&self.wanted.upstream);
-        let pulling = self.node.inner.allowance.begin(Urgency::Foreground);
         let buffer = BytesMut::new();
-        let mut coming = Coming { node: self.node, label, pulling, answer, buffer, known: 0 };
+        let mut coming = Coming { node: self.node, label, passage, answer, buffer, known: 0 };
         let mut content = None;
         let brought = self.bring(&mut coming, &mut content).await;
         let outcome = match &brought {
@@ -179,7 +177,7 @@ fn size(segments: &[Segment]) -> Result<u64, String> {
 struct Coming<'a> {
     node: &'a Node,
     label: String,
-    pulling: Pulling,
+    passage: Passage,
     answer: Answer,
     buffer: BytesMut,
     known: u64,
@@ -203,7 +201,7 @@ impl Source for Coming<'_> {
             let piece = self.answer.next().await.map_err(|error| error.to_string())?;
             let piece = piece.ok_or("it ended early")?;
             let crossed = self.answer.came() - std::mem::replace(&mut self.known, self.answer.came());
-            self.pulling.throttle().pass(crossed).await;
+            self.passage.pass(crossed).await;
             self.node.inner.books.recipe(&self.label, crossed);
             self.buffer.extend_from_slice(&piece);
         }

@@ -87,8 +87,9 @@ impl Node {
     /// Whether this login may be good at an upstream of this kind that clients log in to: one of them at least
     /// does not refuse it, or cannot be asked.
     pub async fn is_good_login(&self, kind: Kind, login: &Credentials) -> bool {
-        let asked = |client: &&Client| client.upstream().kind == kind && client.upstream().logins;
-        let refused = self.inner.upstreams.clients.values().filter(asked).map(|client| async {
+        let asked =
+            |(_, client): &(&String, &Client)| client.upstream().kind == kind && client.upstream().logins;
+        let refused = self.inner.upstreams.clients().filter(asked).map(|(_, client)| async {
             let fetch = Fetch { path: "v2/".to_owned(), login: Some(login.clone()), ..Fetch::default() };
             matches!(client.get(&fetch).await, Err(UpstreamError::Status { status: 401, .. }))
         });

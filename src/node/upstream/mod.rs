@@ -30,11 +30,15 @@ use tokio::sync::watch;
 use super::Node;
 use super::books::Books;
 use super::live::Ticket;
+use super::passage::{Gate, Passage};
+use super::toll::Toll;
 use super::windows::Closed;
+use crate::core::flight::Urgency;
 use crate::core::id::{BlobId, NodeId};
 use crate::core::ledger::{Front, WanReason};
 use crate::core::upstream::record::Record;
 use crate::core::upstream::{Digest, ObjectKey};
+use crate::origin::Carried;
 use crate::origin::upstream::{Client, Credentials, Fetch, Upstream, UpstreamError};
 pub use object::Object;
 use outage::Outages;
@@ -150,13 +154,38 @@ impl Live {
 
 /// All upstreams of this node.
 pub(super) struct Upstreams {
-    clients: BTreeMap<String, Client>,
+    ways: BTreeMap<String, Way>,
     shelf: Arc<Shelf>,
     outages: Outages<String>,
     logins: login::Logins,
     /// Members that said nothing of an upstream when they were asked as its homes.
     silent: Outages<(NodeId, String)>,
     live: Mutex<HashMap<ObjectKey, Arc<Live>>>,
+}
+
+/// The way to one upstream, and the account of what it carries.
+#[derive(Clone)]
+struct Way {
+    client: Client,
+    toll: Arc<Toll>,
+}
+
+impl Way {
+    fn new(upstream: &Upstream, books: &Arc<Books>) -> Self {
+        let (books, label, toll) = (books.clone(), label(&upstream.name), Arc::new(Toll::default()));
+        let counted = toll.clone();
+        let sink = move |carried: Carried| {
+            counted.carried(&carried);
+            books.carried(&label, WanReason::Cold, carried);
+        };
+        Self { client: Client::new(Arc::new(upstream.clone()), Arc::new(sink)), toll }
+    }
+
+    /// The way of what is about to be asked for.
+    fn passage(&self, node: &Node) -> Passage {
+        let gate = Gate { meter: self.client.meter().clone(), toll: self.toll.clone() };
+        Passage::begin(node.inner.allowance.begin(Urgency::Foreground), gate)
+    }
 }
 
 /// How the ledger calls an upstream.
@@ -168,15 +197,11 @@ impl Upstreams {
     /// # Errors
     /// In words.
     pub(super) fn open(dir: &Path, upstreams: &[Upstream], books: &Arc<Books>) -> Result<Self, String> {
-        let client = |upstream: &Upstream| {
-            let (books, label) = (books.clone(), label(&upstream.name));
-            let sink = move |carried| books.carried(&label, WanReason::Cold, carried);
-            (upstream.name.clone(), Client::new(Arc::new(upstream.clone()), Arc::new(sink)))
-        };
+        let way = |upstream: &Upstream| (upstream.name.clone(), Way::new(upstream, books));
         let shelf = Arc::new(Shelf::open(dir)?);
-        let clients = upstreams.iter().map(client).collect();
+        let ways = upstreams.iter().map(way).collect();
         Ok(Self {
-            clients,
+            ways,
             shelf,
             outages: Outages::default(),
             logins: login::Logins::default(),
@@ -187,7 +212,11 @@ impl Upstreams {
 
     /// The ways to them, by name.
     pub(super) fn clients(&self) -> impl Iterator<Item = (&String, &Client)> {
-        self.clients.iter()
+        self.ways.iter().map(|(name, way)| (name, &way.client))
+    }
+
+    fn client(&self, name: &str) -> Option<&Client> {
+        self.ways.get(name).map(|way| &way.client)
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<ObjectKey, Arc<Live>>> {
@@ -219,12 +248,12 @@ impl Upstreams {
 impl Node {
     /// An upstream by its name.
     pub fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
-        self.inner.upstreams.clients.get(name).map(|client| client.upstream().clone())
+        self.inner.upstreams.client(name).map(|client| client.upstream().clone())
     }
 
     /// All upstreams.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.inner.upstreams.clients.values().map(Client::upstream)
+        self.inner.upstreams.clients().map(|(_, client)| client.upstream())
     }
 
     /// What is said of an object that never changes, without bringing it: by what this node holds, else by
@@ -251,7 +280,7 @@ impl Node {
         if let Some(record) = held.filter(|record| record.complete && wanted.digest.is_some()) {
             return Ok(record);
         }
-        let Some(client) = self.inner.upstreams.clients.get(&wanted.upstream) else {
+        let Some(client) = self.inner.upstreams.client(&wanted.upstream) else {
             return Err(ObjectError::Failed(format!("there is no upstream {:?}", wanted.upstream)));
         };
         let (path, accept, login) = (wanted.path.clone(), wanted.accept.clone(), wanted.login.clone());

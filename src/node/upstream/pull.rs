@@ -6,10 +6,11 @@ use aws_lc_rs::digest;
 use bytes::BytesMut;
 use futures::StreamExt;
 
+use super::super::passage::Passage;
 use super::super::{Node, blocking};
 use super::bring::{self, News};
 use super::wanted::now_ms;
-use super::{Came, Live, ObjectError, Wanted, label, segments};
+use super::{Came, Live, ObjectError, Wanted, Way, label, segments};
 use crate::core::flight::Urgency;
 use crate::core::id::NodeId;
 use crate::core::ledger::{Source, WanReason};
@@ -17,7 +18,7 @@ use crate::core::upstream::record::{MOST_SEGMENTS, Record};
 use crate::core::upstream::segment;
 use crate::core::upstream::{Digest, hub};
 use crate::core::wire::message::ObjectRequest;
-use crate::origin::upstream::{Answer, Client, Fetch, Kind, UpstreamError};
+use crate::origin::upstream::{Answer, Fetch, Kind, UpstreamError};
 
 /// Tries in a row that bring nothing, before clients are told.
 const TRIES: u32 = 4;
@@ -35,7 +36,7 @@ pub(super) struct Pull<'a> {
     pub(super) node: &'a Node,
     pub(super) wanted: &'a Wanted,
     live: &'a Live,
-    pub(super) client: Client,
+    pub(super) way: Way,
     pub(super) record: Record,
     hasher: Option<digest::Context>,
     buffer: BytesMut,
@@ -70,11 +71,11 @@ pub(super) async fn ask_members(node: &Node, wanted: &Wanted) -> Vec<(NodeId, Ne
 impl<'a> Pull<'a> {
     pub(super) fn new(node: &'a Node, wanted: &'a Wanted, live: &'a Live) -> Self {
         // Who asks was told before if there is no such upstream.
-        let client = node.inner.upstreams.clients[&wanted.upstream].clone();
+        let way = node.inner.upstreams.ways[&wanted.upstream].clone();
         let hasher = wanted.digest.as_ref().map(hasher);
         let record = Record { digest: wanted.digest, ..Record::default() };
         let buffer = BytesMut::new();
-        Self { node, wanted, live, client, record, hasher, buffer, packed: false, as_shipped: false }
+        Self { node, wanted, live, way, record, hasher, buffer, packed: false, as_shipped: false }
     }
 
     /// # Errors
@@ -182,7 +183,9 @@ impl<'a> Pull<'a> {
                 return self.checked(held, said).await;
             }
         }
-        let answer = tokio::time::timeout(limit, self.client.get(&fetch)).await;
+        let mut passage = self.way.passage(self.node);
+        passage.waits_its_turn(Some(0)).await;
+        let answer = tokio::time::timeout(limit, self.way.client.get(&fetch)).await;
         let mut answer = answer.map_err(late)??;
         if answer.status == 304 {
             let Some(held) = held else {
@@ -190,6 +193,7 @@ impl<'a> Pull<'a> {
             };
             return self.checked(held, answer).await;
         }
+        passage.expects(answer.size.map(|size| size.saturating_sub(answer.start)));
         let by_recipe = answer.status == hub::USED;
         self.packed = answer.is_packed();
         let skip = if answer.start == came { 0 } else { self.skip(came, &answer)? };
@@ -201,9 +205,9 @@ impl<'a> Pull<'a> {
             self.show(self.record.clone(), Came::Pulled);
         }
         if by_recipe {
-            return self.rebuild(answer).await;
+            return self.rebuild(answer, passage).await;
         }
-        self.read(answer, skip).await
+        self.read(answer, passage, skip).await
     }
 
     /// A registry tells by a question without an answer's body what a tag names now; that is no pull in its
@@ -213,7 +217,7 @@ impl<'a> Pull<'a> {
         let head = Fetch { head: true, known_etag: None, known_since: None, ..fetch.clone() };
         if self.wanted.digest.is_some() {
             // It never changes; whether the login is still good for it may.
-            return match self.client.get(&Fetch { whether: true, ..head }).await {
+            return match self.way.client.get(&Fetch { whether: true, ..head }).await {
                 Ok(mut said) => {
                     said.headers.clear();
                     Ok(Some(said))
@@ -224,13 +228,13 @@ impl<'a> Pull<'a> {
             };
         }
         let Some(digest) = held.header(told).filter(|_| self.is_registry()) else { return Ok(None) };
-        let said = self.client.get(&head).await?;
+        let said = self.way.client.get(&head).await?;
         let same = said.headers.iter().any(|(name, value)| name == told && value == digest);
         Ok(same.then_some(said))
     }
 
     fn is_registry(&self) -> bool {
-        self.client.upstream().kind == Kind::Oci
+        self.way.client.upstream().kind == Kind::Oci
     }
 
     /// What is held is what the upstream has.
@@ -266,12 +270,16 @@ impl<'a> Pull<'a> {
         Err(ObjectError::Changed(self.wanted.path.clone()))
     }
 
-    async fn read(&mut self, mut answer: Answer, mut skip: u64) -> Result<(), ObjectError> {
-        let pulling = self.node.inner.allowance.begin(Urgency::Foreground);
+    async fn read(
+        &mut self,
+        mut answer: Answer,
+        mut passage: Passage,
+        mut skip: u64,
+    ) -> Result<(), ObjectError> {
         let (label, mut known) = (label(&self.wanted.upstream), 0);
         while let Some(mut piece) = answer.next().await? {
             let crossed = answer.came() - std::mem::replace(&mut known, answer.came());
-            pulling.throttle().pass(crossed).await;
+            passage.pass(crossed).await;
             self.node.inner.books.chunk(&label, crossed);
             let again = skip.min(piece.len() as u64);
             if again > 0 {

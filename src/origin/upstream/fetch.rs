@@ -86,6 +86,11 @@ impl Client {
         &self.upstream
     }
 
+    /// The meter of its connections.
+    pub fn meter(&self) -> &Arc<Meter> {
+        self.http.meter()
+    }
+
     /// Asks the upstream, then its mirrors.
     ///
     /// # Errors
