@@ -205,7 +205,12 @@ fn a_wan_window_is_kept_on_the_router_when_its_hour_comes() {
 
 #[test]
 fn a_wan_window_is_kept_on_the_router_when_the_lead_is_lost() {
-    play("windows.py", "lead", &["--flights", "4", "--bounds", "0.9", "1.05"]);
+    play("windows.py", "lead", &["--flights", "4", "--bounds", "0.85", "1.05"]);
+}
+
+#[test]
+fn a_wan_window_is_kept_on_the_router_by_files_of_upstreams() {
+    play("windows.py", "upstream", &["--flights", "1", "--bounds", "0.95", "1.03"]);
 }
 
 #[test]
