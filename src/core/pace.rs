@@ -16,7 +16,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Pace {
     rate: f64,
     at: Instant,
-    /// Bytes that the rate has let pass by `at`. Of idle time, the next bytes are let what they may have.
+    /// Bytes that the rate has let pass by `at`. Idle time counts until bytes are taken again: then no more of
+    /// it is left than what they may make up for.
     passed: f64,
     taken: f64,
 }

@@ -81,25 +81,6 @@ impl Admin<'_> {
         .await
     }
 
-    /// Points a channel at the version that it pointed at before, or at one further back. Retired
-    /// versions are passed over.
-    ///
-    /// # Errors
-    /// [`OriginError`]: nothing is known of what was before, or the catalog cannot be changed.
-    pub async fn rollback(
-        &self,
-        channel: &Channel,
-        name: &PackageName,
-        to: Option<&Version>,
-    ) -> Result<Changed, OriginError> {
-        self.enter(|targets| {
-            let (version, passed) = back(targets, name, channel, to)?;
-            let moved = point(targets, name, channel, (&version, Act::Rollback), self.by)?;
-            Ok(Changed { passed, ..moved })
-        })
-        .await
-    }
-
     /// Retires a version: new fetches of it are refused. With `undo` takes it back.
     ///
     /// # Errors
@@ -113,7 +94,7 @@ impl Admin<'_> {
         self.enter(|targets| retire(targets, (name, version), undo, self.by)).await
     }
 
-    async fn enter(
+    pub(super) async fn enter(
         &self,
         change: impl Fn(&mut Targets) -> Result<Changed, OriginError>,
     ) -> Result<Changed, OriginError> {
@@ -201,55 +182,8 @@ fn retire(
     Ok(changed)
 }
 
-/// Where a rollback leads, and the retired versions that it passes over.
-fn back(
-    targets: &Targets,
-    name: &PackageName,
-    channel: &Channel,
-    to: Option<&Version>,
-) -> Result<(Version, Vec<Version>), OriginError> {
-    let versions = packages(targets).remove(name).unwrap_or_default();
-    let current = versions.iter().find(|(_, it)| it.channels.contains(channel)).map(|(version, _)| version);
-    let Some(current) = current else {
-        // The error names what there is.
-        let error = catalog(targets).resolve(name.as_str(), Some(channel.as_str())).err();
-        let error = error.map_or_else(
-            || format!("{name} has no channel {channel}; {channel} is a version of it"),
-            |error| error.to_string(),
-        );
-        return Err(OriginError::Invalid(error));
-    };
-    let mut before = history::before(&history::of(targets, name), channel, current);
-    before.retain(|version| versions.contains_key(version));
-    let hint = format!("'branchline promote {channel} {name} VERSION' moves it to any version");
-    let refuse = |why: String| Err(OriginError::Invalid(format!("{why}; {hint}")));
-    let known: Vec<String> = before.iter().map(ToString::to_string).collect();
-    if let Some(to) = to {
-        if to == current {
-            return Ok((to.clone(), Vec::new()));
-        }
-        if !before.contains(to) {
-            let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
-            return refuse(format!("before {current}, {channel} of {name} pointed at {known}, not at {to}"));
-        }
-        refuse_retired(name, to, versions.get(to).and_then(|it| it.retired))?;
-        return Ok((to.clone(), Vec::new()));
-    }
-    let is_retired = |version: &Version| versions.get(version).is_some_and(|it| it.retired.is_some());
-    match before.iter().position(|version| !is_retired(version)) {
-        Some(at) => Ok((before[at].clone(), before[..at].to_vec())),
-        None if before.is_empty() => {
-            refuse(format!("nothing is known of where {channel} of {name} pointed before {current}"))
-        }
-        None => refuse(format!(
-            "all that {channel} of {name} pointed at before {current} is retired ({})",
-            known.join(", ")
-        )),
-    }
-}
-
 /// For its answers and errors.
-fn catalog(targets: &Targets) -> Catalog {
+pub(super) fn catalog(targets: &Targets) -> Catalog {
     Catalog::new(0, targets.expires, targets, Default::default())
 }
 
@@ -268,6 +202,7 @@ fn find(targets: &Targets, name: &PackageName, version: &Version) -> Result<Publ
 mod tests {
     use std::path::Path;
 
+    use super::super::rollback::refuse_moved;
     use super::super::{Address, keys, publish};
     use super::*;
 
@@ -396,6 +331,12 @@ mod tests {
         let catalog = published(&origin).await.expect("signed");
         assert_eq!(catalog.resolve("demo", Some("stable")).expect("there").1, later.version);
         assert_eq!(catalog.resolve("demo", Some("beta")).expect("there").1, two, "nobody else's is lost");
+        // A step back is meant from where the admin saw the channel.
+        let moved = |seen: &Version, targets: &Targets| refuse_moved(targets, &name, &stable, seen);
+        let now = read(&origin).await.expect("signed").targets;
+        assert!(moved(&later.version, &now).is_ok());
+        let error = moved(&three, &now).expect_err("not there any more").to_string();
+        assert!(error.contains("was moved from 3 to") && error.contains("--to"), "{error}");
         // One retires what the other promotes: whoever is second is told why not.
         let orders = tokio::join!(admin.retire(&name, &three, false), admin.promote(&stable, &name, &three));
         assert_ne!(orders.0.is_err(), orders.1.is_err(), "{orders:?}");

@@ -15,6 +15,7 @@ mod probe;
 pub mod publish;
 pub mod push;
 pub mod recipes;
+mod rollback;
 mod sign;
 mod tcp_info;
 mod tempo;

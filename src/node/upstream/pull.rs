@@ -184,8 +184,11 @@ impl<'a> Pull<'a> {
             }
         }
         let mut passage = self.way.passage(self.node);
-        passage.waits_its_turn(Some(0)).await;
-        let answer = tokio::time::timeout(limit, self.way.client.get(&fetch)).await;
+        let asked = async {
+            passage.waits_its_turn(Some(0)).await;
+            self.way.client.get(&fetch).await
+        };
+        let answer = tokio::time::timeout(limit, asked).await;
         let mut answer = answer.map_err(late)??;
         if answer.status == 304 {
             let Some(held) = held else {
