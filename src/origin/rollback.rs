@@ -61,10 +61,8 @@ pub(super) fn refuse_moved(
     let Some(current) = points_at(&versions, channel).filter(|current| *current != seen) else {
         return Ok(());
     };
-    let by = history::of(targets, name).pop().map(|event| event.by).filter(|by| !by.is_empty());
-    let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
     Err(OriginError::Invalid(format!(
-        "{channel} of {name} was moved from {seen} to {current}{by} a moment ago, and is left there; to go further back, say where to: 'branchline rollback {channel} {name} --to VERSION'"
+        "{channel} of {name} was moved from {seen} to {current} a moment ago, and is left there; to go further back, say where to: 'branchline rollback {channel} {name} --to VERSION'"
     )))
 }
 
